@@ -1,0 +1,1 @@
+"""Orders on crypto exchanges: placed exactly once, or reported honestly as unresolved."""

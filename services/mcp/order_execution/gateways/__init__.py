@@ -1,0 +1,1 @@
+"""Exchanges behind one contract (:mod:`.base`). Add one: see docs/howto/add-a-gateway.md."""

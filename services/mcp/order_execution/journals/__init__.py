@@ -1,0 +1,1 @@
+"""Durable records behind one contract (:mod:`.base`)."""
