@@ -1,0 +1,59 @@
+# The two commands that matter: `make run` and `make test`. Both set themselves up on first use.
+
+VENV      ?= .venv
+RUN_ARGS  ?=
+TEST_ARGS ?=
+
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
+# Python 3.11 or newer: the one named by PYTHON, else the first that is new enough.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check coverage clean
+
+help: ## Say what can be made (the default)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.ready-to-run ## Rehearse bad days: orders on the paper exchange while faults are injected
+	@$(BIN)/python -m services.mcp.order_execution.rehearsal $(RUN_ARGS)
+
+test: $(VENV)/.ready-to-test ## Run every test
+	@$(BIN)/python -m pytest -q $(TEST_ARGS)
+
+check: $(VENV)/.ready-to-test ## Check style, format, types and import directions
+	$(BIN)/python -m ruff check --quiet .
+	$(BIN)/python -m ruff format --check --quiet .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-cache
+
+coverage: $(VENV)/.ready-to-test ## Run every test and show which lines and branches none of them reached
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest -q $(TEST_ARGS)
+	@$(BIN)/python -m coverage combine --quiet 2>/dev/null || true
+	@$(BIN)/python -m coverage report --show-missing --skip-covered
+
+clean: ## Remove the environment and what tools have cached; data/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist
+
+$(BIN)/python:
+	@python=; for candidate in $(PYTHON); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Python 3.11 or newer is needed; looked for: $(PYTHON). Name one: make PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	if ! "$$python" -m venv $(VENV); then \
+	  rm -rf $(VENV); echo "$$python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; \
+	fi
+
+$(VENV)/.ready-to-run: pyproject.toml | $(BIN)/python
+	@echo "Installing what is needed to run (once)"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.ready-to-test: pyproject.toml | $(BIN)/python
+	@echo "Installing what is needed to run and test (once)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.ready-to-run $@

@@ -1,0 +1,145 @@
+"""The post-commit phase: receipt → visible at the exchange → fills → balance impact, each step in the order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from . import lifecycle
+from .clock import Clock
+from .funds import Funds
+from .metrics import Metrics
+from .models import Order, OrderEvent, OrderState, Step, plain_decimal
+from .registry import OrderRegistry
+from .tracking import Tracker
+
+_logger = logging.getLogger(__name__)
+
+BALANCE_LOOKS: Final = 3
+"""How often balances are read before a deviation from the fills is recorded as one."""
+MAX_UNCHECKED: Final = 10_000
+"""Finished orders that wait for the check of balances; beyond it the oldest is left unchecked."""
+
+MAX_COUNTED: Final = 100_000
+
+
+class Confirmer:
+    """Records the steps by which orders are confirmed, and waits for them where a caller wants to.
+
+    The check of balances is made for all orders that finished since the last one together, by one read.
+    """
+
+    def __init__(
+        self,
+        registry: OrderRegistry,
+        tracker: Tracker,
+        funds: Funds,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        settle: float,
+    ) -> None:
+        self._registry = registry
+        self._tracker = tracker
+        self._funds = funds
+        self._clock = clock
+        self._metrics = metrics
+        self._settle = max(settle, 0.05)
+        self._unchecked: dict[str, None] = {}
+        self._counted: dict[str, int] = {}
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to check balances in the background."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="confirmation")
+
+    async def close(self) -> None:
+        """Stop checking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def hear(self, event: OrderEvent) -> None:
+        """Follow what happens to orders."""
+        order = event.order
+        self._count(order)
+        if order.confirmed(Step.FILLS) and order.filled and not order.confirmed(Step.BALANCE):
+            self._unchecked[order.order_id] = None
+            if len(self._unchecked) > MAX_UNCHECKED:
+                del self._unchecked[next(iter(self._unchecked))]
+            self._news.set()
+
+    def _count(self, order: Order) -> None:
+        """Tell the metrics of steps that are new."""
+        counted = self._counted.get(order.order_id, 0)
+        for confirmation in order.confirmations[counted:]:
+            self._metrics.confirmed(confirmation.step, confirmation.ok)
+        if order.state.is_final and (order.confirmed(Step.BALANCE) or not order.filled):
+            self._counted.pop(order.order_id, None)
+        elif order.confirmations:
+            self._counted[order.order_id] = len(order.confirmations)
+            if len(self._counted) > MAX_COUNTED:
+                del self._counted[next(iter(self._counted))]
+
+    async def wait(self, order_id: str, wait_for: str, deadline: float) -> Order | None:
+        """Wait until an accepted order is ``visible`` or ``final``; None once ``deadline`` has passed."""
+        if wait_for == "accepted":
+            return self._registry.get(order_id)
+        self._tracker.kick()
+        done = _is_final if wait_for == "final" else _is_visible
+        return await self._registry.wait_until(order_id, done, deadline)
+
+    # ---- balances -----------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(self._settle)
+            self._news.clear()
+            await self.check_balances()
+
+    async def check_balances(self) -> None:
+        """Compare the balances with what all fills so far should have moved.
+
+        Fills that are not known here yet move balances too, so a deviation is looked at again, with the
+        orders read anew in between, before it is recorded.
+        """
+        batch = list(self._unchecked)
+        for look in range(BALANCE_LOOKS):
+            if look:
+                await self._tracker.round()
+                await asyncio.sleep(self._settle * 2**look)
+            if not await self._funds.refresh(max_age=0.0):
+                continue
+            if not self._funds.deviations():
+                self._record(batch, ok=True, detail=None)
+                return
+        deviations = self._funds.deviations()
+        if not deviations:
+            return  # the balances could not be read; the orders wait for the next check
+        detail = "; ".join(
+            f"{currency}: expected {plain_decimal(expected)}, the exchange says {plain_decimal(told)}"
+            for currency, (expected, told) in sorted(deviations.items())
+        )
+        _logger.warning("balances differ from what fills say: %s", detail)
+        self._record(batch, ok=False, detail=detail)
+        self._funds.rebase()
+
+    def _record(self, batch: list[str], *, ok: bool, detail: str | None) -> None:
+        now = self._clock.now()
+        for order_id in batch:
+            self._unchecked.pop(order_id, None)
+            order = self._registry.get(order_id)
+            if order is not None and not order.confirmed(Step.BALANCE):
+                self._registry.record(lifecycle.confirmed(order, now, Step.BALANCE, ok=ok, detail=detail))
+
+
+def _is_final(order: Order) -> bool:
+    return order.state.is_final
+
+
+def _is_visible(order: Order) -> bool:
+    return order.state.is_final or (order.confirmed(Step.VISIBLE) and order.state is not OrderState.UNKNOWN)

@@ -1,0 +1,403 @@
+"""The phases wired together: what runs in the background, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from . import lifecycle
+from .alerts import Alerts, Level
+from .cancelling import Canceller
+from .circuit_breaker import BreakerEvent, BreakerPolicy, CircuitBreaker
+from .clock import Clock
+from .config import CircuitBreakerSettings, RetrySettings, RiskSettings, Settings
+from .confirmation import Confirmer
+from .errors import ErrorCategory, JournalError, OrderNotSent
+from .funds import Funds
+from .gateways.base import Gateway, Market, Ticker, Unavailable
+from .journals.base import Journal
+from .metrics import Metrics
+from .models import CircuitState, EventKind, Order, OrderEvent, OrderState
+from .pretrade import RiskGuard, RiskLimits
+from .rate_limit import RateLimiter
+from .registry import OrderRegistry
+from .resolving import Resolver
+from .retry import RetryBudget, RetryPolicy, poll_delay
+from .submission import Doubt, KillSwitch, Submission
+from .tracking import Tracker
+from .transaction_log import TransactionLog
+from .wire import Lane, Wire
+
+_logger = logging.getLogger(__name__)
+
+HALT_FLAG = "halt"
+TICKER_MAX_AGE_SECONDS = 2.0
+WATCH_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Ports:
+    """What the core is given: the implementations of its edges."""
+
+    gateway: Gateway
+    journal: Journal
+    clock: Clock
+    rng: random.Random
+    metrics: Metrics
+    alerts: Alerts
+    transaction_log: TransactionLog | None
+
+
+class Core:
+    """One gateway, one journal, and every phase between them."""
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self.settings = settings
+        self.ports = ports
+        self.clock = ports.clock
+        self.started_at: datetime = ports.clock.now()
+        self.fills = 0
+        self.last_reconciliation: datetime | None = None
+        self.switch = KillSwitch()
+        self._recovered = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tickers: dict[str, tuple[float, Ticker]] = {}
+        self._reported_failure: str | None = None
+        self._wire_up()
+
+    # ---- wiring -------------------------------------------------------------------------------------------
+
+    def _wire_up(self) -> None:
+        settings, ports, clock = self.settings, self.ports, self.ports.clock
+        policy = retry_policy(settings.retry)
+        self.budget = RetryBudget(settings.retry.budget_tokens)
+        self.registry = OrderRegistry(
+            ports.journal, clock, max_finished=settings.confirmation.max_finished_in_memory
+        )
+        self.limiter = make_limiter(ports.gateway, settings, clock)
+        self.breakers = {
+            lane: CircuitBreaker(lane, breaker_policy(settings), clock.monotonic, rng=ports.rng) for lane in Lane
+        }
+        self.wire = Wire(
+            ports.gateway,
+            clock,
+            self.limiter,
+            self.breakers,
+            ports.metrics,
+            timeout=settings.gateway.timeout_seconds,
+        )
+        self.funds = Funds(self.wire, clock)
+        self.guard = RiskGuard(risk_limits(settings.risk), clock.monotonic)
+        self.resolver = Resolver(
+            self.wire, self.registry, clock, ports.rng, policy, self.budget, ports.alerts
+        )
+        self.submission = Submission(
+            self.wire,
+            self.registry,
+            ports.journal,
+            clock,
+            ports.rng,
+            policy,
+            self.budget,
+            self.switch,
+            ports.metrics,
+            self.resolver.take,
+        )
+        self.canceller = Canceller(self.wire, self.registry, self.resolver, clock, ports.rng, policy)
+        self.tracker = Tracker(
+            self.wire,
+            self.registry,
+            clock,
+            ports.alerts,
+            interval=settings.confirmation.poll_interval_seconds,
+            on_lost=self._lost,
+            on_cancel_due=lambda order: self.canceller.pursue(order.order_id),
+        )
+        self.confirmer = Confirmer(
+            self.registry,
+            self.tracker,
+            self.funds,
+            clock,
+            ports.metrics,
+            settle=ports.gateway.traits.settle,
+        )
+        self.resolver.connect(self.submission, self._count_resend, self._found)
+        self._listen()
+
+    def _listen(self) -> None:
+        self.registry.listen(self.funds.hear)
+        self.registry.listen(self.confirmer.hear)
+        self.registry.listen(self._observe)
+        if self.ports.transaction_log is not None:
+            self.registry.listen(self.ports.transaction_log.record)
+        for breaker in self.breakers.values():
+            breaker.subscribe(self._breaker_changed)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Put new policies in force; gateway and journal stay. Nothing here can fail half way."""
+        policy = retry_policy(settings.retry)
+        limits = risk_limits(settings.risk)
+        breaker = breaker_policy(settings)
+        self.settings = settings
+        self.submission.policy = self.resolver.policy = self.canceller.policy = policy
+        self.guard.limits = limits
+        self.tracker.interval = settings.confirmation.poll_interval_seconds
+        for item in self.breakers.values():
+            item.reconfigure(breaker)
+
+    # ---- start --------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open journal and gateway, take over what is not final, and begin to recover it."""
+        ports = self.ports
+        await ports.journal.open()
+        try:
+            self.switch.reason = await ports.journal.get_flag(HALT_FLAG)
+            claimed = await ports.journal.claim()
+            await ports.gateway.open()
+        except BaseException:
+            await ports.journal.close()
+            raise
+        if ports.transaction_log is not None:
+            ports.transaction_log.open()
+        ports.alerts.start()
+        self.registry.load(claimed)
+        self._take_over(claimed)
+        self.tracker.start()
+        self.confirmer.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._recover(), name="recovery"),
+            loop.create_task(self._watch(), name="watch"),
+        ]
+
+    def _take_over(self, claimed: list[Order]) -> None:
+        """Decide what an earlier life left behind: nothing of it is sent again without its caller."""
+        now = self.clock.now()
+        for order in claimed:
+            if order.state is OrderState.PENDING:
+                detail = "the process ended before it was sent again; its price is stale"
+                self.registry.record(lifecycle.never_left(order, now, lifecycle.NEVER_SENT, detail))
+                continue
+            if order.state is OrderState.SENDING:
+                detail = "the process ended while it was being sent"
+                self.registry.record(lifecycle.unknown(order, now, detail))
+            if order.state.is_unresolved:
+                self.resolver.recovered.add(order.order_id)
+                # When the request left is not known on this process's clock; it was before now.
+                self.resolver.take(order.order_id, Doubt(self.clock.monotonic(), ErrorCategory.RESET))
+
+    async def _recover(self) -> None:
+        """Resolve what was left behind; new orders wait for it."""
+        attempt = 0
+        while not await self.tracker.round():
+            attempt += 1
+            await asyncio.sleep(poll_delay(self.resolver.policy, attempt, self.ports.rng) + 0.05)
+        while self.resolver.busy and self.resolver.recovered:
+            await asyncio.sleep(0.02)
+            self.resolver.recovered = {
+                item for item in self.resolver.recovered if self._is_unresolved(item)
+            }
+        if await self.funds.refresh():
+            self.funds.rebase()
+        self._recovered.set()
+
+    def _is_unresolved(self, order_id: str) -> bool:
+        order = self.registry.get(order_id)
+        undecidable = order_id in self.resolver.undecidable
+        return order is not None and order.state.is_unresolved and not undecidable
+
+    async def wait_recovered(self, deadline: float) -> None:
+        """Wait until the start is complete. Raises OrderNotSent once ``deadline`` has passed."""
+        if self._recovered.is_set():
+            return
+        try:
+            async with asyncio.timeout(deadline - self.clock.monotonic()):
+                await self._recovered.wait()
+        except TimeoutError:
+            message = "orders of an earlier life are still being resolved, so no new ones are placed"
+            raise OrderNotSent(message, reason="recovering") from None
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the start is complete."""
+        return self._recovered.is_set()
+
+    # ---- the market ---------------------------------------------------------------------------------------
+
+    async def market(self, symbol: str, deadline: float) -> Market:
+        """Rules of a symbol. Raises InvalidOrder, and OrderNotSent when the exchange does not tell them."""
+        attempt = 0
+        while True:
+            answer = await self.wire.read(lambda: self.ports.gateway.market(symbol), deadline)
+            if isinstance(answer, Market):
+                return answer
+            attempt += 1
+            wait = max(poll_delay(self.submission.policy, attempt, self.ports.rng), answer.retry_after or 0.0)
+            if attempt > self.submission.policy.max_retries or self.clock.monotonic() + wait >= deadline:
+                raise OrderNotSent(f"the rules of {symbol} are not to be had: {answer.message}")
+            await asyncio.sleep(wait)
+
+    async def ticker(self, symbol: str, deadline: float) -> Ticker | None:
+        """Prices of at most two seconds ago; None when the exchange does not tell them."""
+        now = self.clock.monotonic()
+        known = self._tickers.get(symbol)
+        if known is not None and now - known[0] <= TICKER_MAX_AGE_SECONDS:
+            return known[1]
+        answer = await self.wire.read(lambda: self.ports.gateway.ticker(symbol), deadline)
+        if isinstance(answer, Unavailable):
+            return None
+        self._tickers[symbol] = (now, answer)
+        return answer
+
+    # ---- watching -----------------------------------------------------------------------------------------
+
+    def _observe(self, event: OrderEvent) -> None:
+        if event.kind is EventKind.FILL:
+            self.fills += 1
+            self.ports.metrics.fill_booked()
+        if event.kind is EventKind.UNKNOWN:
+            self.ports.alerts.raise_alert(
+                Level.WARNING, f"unresolved:{event.order_id}", f"order {event.order_id} is unresolved",
+                event.detail or "",
+            )
+        self.ports.metrics.set_open(self.registry.live_count)
+
+    def _breaker_changed(self, event: BreakerEvent) -> None:
+        self.ports.metrics.breaker_changed(event.lane, event.state)
+        text = f"the {event.lane} circuit is {event.state}"
+        if event.kind == "warning":
+            text = f"errors on the {event.lane} lane near the threshold ({event.error_rate:.1f} a minute)"
+        level = Level.WARNING
+        if event.state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
+            level = Level.ERROR
+        if event.kind == "state" and event.state is CircuitState.CLOSED:
+            level = Level.INFO
+        self.ports.alerts.raise_alert(level, f"circuit:{event.lane}:{event.state}", text, event.reason or "")
+
+    async def _watch(self) -> None:
+        """Look at what nobody tells of: the journal's health, the error rates."""
+        while True:
+            health = self.ports.journal.health()
+            self.ports.metrics.set_journal_lag(health.lag)
+            self.ports.metrics.set_in_doubt(len(self.registry.unresolved()))
+            for lane, breaker in self.breakers.items():
+                self.ports.metrics.set_error_rate(lane, breaker.error_rate_per_minute())
+            if health.failure is not None and health.failure != self._reported_failure:
+                self.ports.alerts.raise_alert(
+                    Level.CRITICAL, "journal", "the journal failed; no new orders are placed", health.failure
+                )
+            self._reported_failure = health.failure
+            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
+
+    def _count_resend(self) -> None:
+        self.submission.counters.retries += 1
+
+    def _found(self, order: Order) -> None:
+        if order.cancel_requested and not order.state.is_final:
+            self.canceller.pursue(order.order_id)
+
+    def _lost(self, order: Order) -> None:
+        self.resolver.take(order.order_id, Doubt(self.clock.monotonic()))
+
+    # ---- journal ------------------------------------------------------------------------------------------
+
+    async def reopen_journal(self) -> None:
+        """Open a journal anew that failed, and bring it up to what is known in memory."""
+        journal = self.ports.journal
+        if journal.health().failure is None:
+            return
+        await journal.close()
+        await journal.open()
+        for order in self.registry.live():
+            written = await journal.get(order.order_id)
+            if written == order:
+                continue
+            version = 0 if written is None else written.version
+            self.registry.record(lifecycle.rewritten(order, version, self.clock.now()))
+        await journal.flush()
+
+    # ---- stop ---------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float, placing: Callable[[], bool]) -> None:
+        """Give what is being placed or resolved up to ``timeout`` seconds to finish."""
+        deadline = self.clock.monotonic() + timeout
+        while (placing() or self.resolver.busy) and self.clock.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Stop every task, make the journal durable and release everything, whatever fails on the way."""
+        self.registry.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for part in (self.canceller, self.resolver, self.confirmer, self.tracker, self.funds):
+            await part.close()
+        failure: JournalError | None = None
+        try:
+            await self.ports.journal.close()
+        except JournalError as error:
+            failure = error
+        await self.ports.gateway.close()
+        if self.ports.transaction_log is not None:
+            await self.ports.transaction_log.close()
+        await self.ports.alerts.close()
+        if failure is not None:
+            raise failure
+
+
+def retry_policy(settings: RetrySettings) -> RetryPolicy:
+    """Settings → policy."""
+    return RetryPolicy(
+        max_retries=settings.max_retries,
+        backoff_base=settings.backoff_base,
+        initial_delay=settings.initial_delay,
+        max_delay=settings.max_delay,
+        retryable_errors=frozenset(settings.retryable_errors),
+    )
+
+
+def breaker_policy(settings: Settings) -> BreakerPolicy:
+    """Settings → policy."""
+    section: CircuitBreakerSettings = settings.circuit_breaker
+    return BreakerPolicy(
+        error_threshold=section.error_threshold,
+        warning_threshold=section.warning_threshold,
+        window_seconds=section.window_size_minutes * 60,
+        cool_down_seconds=section.cool_down_seconds,
+        max_cool_down_seconds=section.max_cool_down_seconds,
+        half_open_probes=section.half_open_probes,
+        probe_lease_seconds=settings.gateway.timeout_seconds + 5,
+        failure_threshold=section.failure_threshold,
+        enabled=section.enabled,
+    )
+
+
+def risk_limits(settings: RiskSettings) -> RiskLimits:
+    """Settings → limits."""
+    return RiskLimits(
+        max_order_notional=settings.max_order_notional,
+        max_open_orders=settings.max_open_orders,
+        max_orders_per_minute=settings.max_orders_per_minute,
+        max_position=settings.max_position,
+        price_collar_percent=settings.price_collar_percent,
+    )
+
+
+def make_limiter(gateway: Gateway, settings: Settings, clock: Clock) -> RateLimiter:
+    """The gateway's documented limits, of which this process takes its share."""
+    traits = gateway.traits
+    return RateLimiter(
+        clock.monotonic,
+        {
+            Lane.SUBMIT: (traits.order_requests_per_second, traits.burst),
+            Lane.CANCEL: (traits.cancel_requests_per_second, traits.burst),
+            Lane.QUERY: (traits.read_requests_per_second, traits.burst),
+        },
+        share=settings.gateway.rate_limit_share,
+    )
+

@@ -1,0 +1,322 @@
+"""Group commit: whatever waits is written in one transaction, with one durable write, by one thread.
+
+The event loop appends to a queue and the thread takes from it. One wake-up of the loop per batch, not per
+entry, releases those who wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..clock import Clock
+from ..errors import JournalError, LeaseLost
+from ..models import OrderEvent
+from .codec import clean_text, encode_event, encode_order, to_micros
+from .sqlite_schema import (
+    begin_epoch,
+    connect_writer,
+    create_file,
+    describe,
+    end_epoch,
+    read_epoch,
+    roll_back,
+)
+from .worker_thread import WorkerThread
+
+_logger = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 1024
+"""Entries in one transaction, so that the first of a flood does not wait for the last."""
+
+_INSERT_ORDER: Final = """
+INSERT INTO orders
+    (symbol, state, exchange_order_id, updated_at, owner, epoch, body, created_at, order_id, n)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (order_id) DO NOTHING
+"""
+_UPDATE_ORDER: Final = """
+UPDATE orders
+SET symbol = ?, state = ?, exchange_order_id = ?, updated_at = ?, owner = ?, epoch = ?, body = ?, n = n + 1
+WHERE order_id = ? AND n = ?
+"""
+_INSERT_EVENT: Final = """
+INSERT INTO order_events (order_id, n, kind, at, epoch, body) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_SET_FLAG: Final = """
+INSERT INTO flags (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+_CLEAR_FLAG: Final = "DELETE FROM flags WHERE name = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class FlagChange:
+    """A durable setting, or with None its end."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One thing to write, or with no payload a marker that asks when everything before it is settled."""
+
+    payload: OrderEvent | FlagChange | None
+    at: float
+    future: asyncio.Future[None] | None = None
+    statements: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    error: JournalError | None = None
+
+
+class SQLiteWriter:
+    """The one connection that writes. All methods belong to the loop; ``_in_thread`` ones to the thread.
+
+    A failure is final: after it every further entry fails unwritten, for what the disk holds is no longer
+    known. ``failure`` says what happened; None while all is well.
+    """
+
+    def __init__(self, path: Path, clock: Clock, owner: str) -> None:
+        self._path = path
+        self._clock = clock
+        self._owner = owner
+        self._thread = WorkerThread("journal-writer")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._epoch = 0
+        self._incoming: deque[_Entry] = deque()
+        self._settled: deque[_Entry] = deque()
+        self._oldest: _Entry | None = None  # the first entry of the batch that the thread has in hand
+        self._drain_due = False
+        self._appended = 0
+        self._written = 0
+        self.failure: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.running
+
+    @property
+    def waiting(self) -> int:
+        """Entries that are not yet settled."""
+        return self._appended - self._written
+
+    def lag(self) -> float:
+        """Seconds that the oldest unsettled entry has waited."""
+        oldest = self._oldest
+        if oldest is None:
+            try:
+                oldest = self._incoming[0]
+            except IndexError:
+                return 0.0
+        return max(0.0, self._clock.monotonic() - oldest.at)
+
+    async def open(self) -> None:
+        """Make, migrate and check the file. Raises JournalSchemaError, JournalError."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        await self._thread.call(self._open_in_thread)
+
+    async def close(self) -> None:
+        """Write what waits, mark the file as cleanly closed unless something failed, and end the thread."""
+        await self._thread.call(self._close_in_thread)
+
+    async def drain(self) -> None:
+        """Return once everything appended so far is settled; unlike ``settled``, from any loop."""
+        await self._thread.call(self._drain_in_thread)
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread; False when it still works after ``timeout`` seconds."""
+        return self._thread.stop(timeout)
+
+    def append(self, payload: OrderEvent | FlagChange) -> None:
+        """Write with the next batch."""
+        self._put(_Entry(payload, self._clock.monotonic()))
+
+    async def append_and_wait(self, payload: OrderEvent | FlagChange) -> None:
+        """Write with the next batch and return once it is durable. Raises JournalError.
+
+        When the caller is cancelled, the entry keeps its place and is written all the same.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._put(_Entry(payload, self._clock.monotonic(), future))
+        await future
+
+    async def settled(self) -> None:
+        """Return once everything appended so far is durable or has failed."""
+        if not self._incoming and self._oldest is None:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._put(_Entry(None, self._clock.monotonic(), future))
+        await future
+
+    def fail(self, why: str) -> None:
+        """Refuse everything from now on; the first reason stands."""
+        if self.failure is None:
+            self.failure = why
+            _logger.error("the journal %s refuses further entries: %s", self._path, why)
+
+    def _put(self, entry: _Entry) -> None:
+        if entry.payload is not None:
+            self._appended += 1
+        self._incoming.append(entry)
+        # Appended before the flag is read, and the thread clears the flag before it takes: none is left behind.
+        if not self._drain_due:
+            self._drain_due = True
+            self._thread.submit(self._drain_in_thread)
+
+    def _release_waiters(self) -> None:
+        """Tell those who wait how their entries fared."""
+        while self._settled:
+            entry = self._settled.popleft()
+            future = entry.future
+            if future is None or future.done():
+                continue
+            if entry.error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(entry.error)
+
+    def _open_in_thread(self) -> None:
+        create_file(self._path)
+        self._connection = connect_writer(self._path)
+        try:
+            self._epoch = begin_epoch(self._connection)
+        except sqlite3.Error as error:
+            raise describe(error, self._path) from error
+
+    def _close_in_thread(self) -> None:
+        self._drain_in_thread()
+        if self._connection is None:
+            return
+        try:
+            if self.failure is None:
+                end_epoch(self._connection)
+        except sqlite3.Error as error:
+            # All entries are durable; only the next opening has to read the file through.
+            _logger.warning("the journal %s could not be marked as closed: %s", self._path, error)
+        finally:
+            self._connection.close()
+            self._connection = None
+
+    def _drain_in_thread(self) -> None:
+        self._drain_due = False
+        while self._incoming:
+            self._oldest = self._incoming[0]
+            batch = [self._incoming.popleft() for _ in range(min(len(self._incoming), MAX_BATCH))]
+            entries = [entry for entry in batch if entry.payload is not None]
+            if entries:
+                self._write_in_thread(entries)
+            self._written += len(entries)
+            self._settled.extend(batch)
+            self._oldest = None
+            if self._loop is not None:
+                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._release_waiters)
+
+    def _write_in_thread(self, entries: Sequence[_Entry]) -> None:
+        """Write a batch or fail it whole; an entry that is wrong in itself fails alone."""
+        connection = self._connection
+        if self.failure is not None or connection is None:
+            for entry in entries:
+                entry.error = JournalError(f"not written: {self.failure or 'the journal is closed'}")
+            return
+        try:
+            for entry in entries:
+                self._prepare(entry)
+            connection.execute("BEGIN IMMEDIATE")
+            self._check_epoch(connection)
+            for entry in entries:
+                _execute(connection, entry)
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the batch is in doubt and must say so
+            roll_back(connection)
+            self.fail(f"an append failed: {error}")
+            for entry in entries:
+                entry.error = _in_doubt(error)
+            return
+        for entry in entries:
+            if entry.error is not None:
+                self.fail(str(entry.error))
+
+    def _check_epoch(self, connection: sqlite3.Connection) -> None:
+        """Stand back from a file that somebody else opened for writing although we hold the lock."""
+        if read_epoch(connection) != self._epoch:
+            raise LeaseLost(
+                f"another process has opened {self._path} for writing; was its lock file removed?"
+            )
+
+    def _prepare(self, entry: _Entry) -> None:
+        """Turn the payload into statements, outside of the transaction."""
+        try:
+            if isinstance(entry.payload, OrderEvent):
+                entry.statements = self._event_statements(entry.payload)
+            elif isinstance(entry.payload, FlagChange):
+                entry.statements = [_flag_statement(entry.payload)]
+        except (TypeError, ValueError, AttributeError) as error:
+            entry.error = JournalError(f"an event cannot be written: {error}")
+            entry.error.__cause__ = error
+
+    def _event_statements(self, event: OrderEvent) -> list[tuple[str, tuple[object, ...]]]:
+        order = event.order
+        order_id, version = clean_text(order.order_id), order.version
+        exchange_order_id = order.exchange_order_id
+        record = (
+            clean_text(order.symbol),
+            order.state.value,
+            None if exchange_order_id is None else clean_text(exchange_order_id),
+            to_micros(order.updated_at),
+            self._owner,
+            self._epoch,
+            encode_order(order).decode(),
+        )
+        body = encode_event(event).decode()
+        if version == 1:
+            upsert = (_INSERT_ORDER, (*record, to_micros(order.created_at), order_id, version))
+        else:
+            upsert = (_UPDATE_ORDER, (*record, order_id, version - 1))
+        at = to_micros(event.at)
+        return [upsert, (_INSERT_EVENT, (order_id, version, event.kind.value, at, self._epoch, body))]
+
+
+def _flag_statement(change: FlagChange) -> tuple[str, tuple[object, ...]]:
+    if change.value is None:
+        return _CLEAR_FLAG, (change.name,)
+    return _SET_FLAG, (change.name, clean_text(change.value))
+
+
+def _execute(connection: sqlite3.Connection, entry: _Entry) -> None:
+    """Carry out one entry. The guarded statement comes first, so a wrong version leaves no trace."""
+    if entry.error is not None:
+        return
+    if isinstance(entry.payload, FlagChange):
+        connection.execute(*entry.statements[0])
+        return
+    upsert, insert = entry.statements
+    if connection.execute(*upsert).rowcount == 1:
+        connection.execute(*insert)
+    elif isinstance(entry.payload, OrderEvent):
+        entry.error = version_conflict(entry.payload)
+
+
+def version_conflict(event: OrderEvent) -> JournalError:
+    """Make the error for an event that is not the next version of its order: memory and journal disagree."""
+    return JournalError(
+        f"event {event.order.version} ({event.kind}) of order {event.order_id} is not the next one of that order; "
+        "it was not written"
+    )
+
+
+def _in_doubt(error: Exception) -> JournalError:
+    """Make one error per waiter, for each raises its own."""
+    kind = LeaseLost if isinstance(error, LeaseLost) else JournalError
+    failure = kind(f"the append failed and may or may not be on disk: {error}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,171 @@
+"""From what a caller passes to an exact request: every refusal names the field and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from .errors import InvalidOrder
+from .models import OrderRequest, OrderType, Side, TimeInForce
+
+MAX_DIGITS: Final = 28
+"""Significant digits of an amount or price; more would be rounded by decimal arithmetic."""
+MAX_EXPONENT: Final = 18
+SYMBOL: Final = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{1,20}(:[A-Z0-9]{1,20})?")
+CLIENT_ORDER_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+
+_KEYS: Final = (
+    "symbol",
+    "side",
+    "type",
+    "amount",
+    "price",
+    "stop_price",
+    "time_in_force",
+    "post_only",
+    "client_order_id",
+    "deadline_seconds",
+)
+_TYPE_ALIASES: Final = {"stop": "stop_market"}
+_PRICED: Final = (OrderType.LIMIT, OrderType.STOP_LIMIT)
+_STOPS: Final = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def parse_request(params: Mapping[str, Any], new_id: str) -> OrderRequest:
+    """Validate ``order_params``; ``new_id`` is used where they carry no ``client_order_id``.
+
+    Raises InvalidOrder.
+    """
+    if not isinstance(params, Mapping):
+        raise InvalidOrder("order_params", "a mapping of order parameters", got=type(params).__name__)
+    for key in params:
+        if key not in _KEYS:
+            raise InvalidOrder(str(key)[:40], f"no such parameter{_did_you_mean(str(key))}")
+    kind = _choice(OrderType, "type", params.get("type"), _TYPE_ALIASES)
+    request = OrderRequest(
+        client_order_id=_client_order_id(params.get("client_order_id"), new_id),
+        symbol=_symbol(params.get("symbol")),
+        side=_choice(Side, "side", params.get("side")),
+        type=kind,
+        amount=parse_decimal("amount", params.get("amount")),
+        price=_price("price", params.get("price"), kind, needed=kind in _PRICED),
+        stop_price=_price("stop_price", params.get("stop_price"), kind, needed=kind in _STOPS),
+        time_in_force=_time_in_force(params.get("time_in_force"), kind),
+        post_only=_flag("post_only", params.get("post_only")),
+    )
+    if request.post_only and (kind is not OrderType.LIMIT or request.time_in_force is not TimeInForce.GTC):
+        raise InvalidOrder("post_only", "a limit order with time_in_force GTC")
+    return request
+
+
+def parse_deadline(params: Mapping[str, Any], default: float) -> float:
+    """Seconds that a call may take: ``deadline_seconds``, or the configured default."""
+    value = params.get("deadline_seconds")
+    if value is None:
+        return default
+    seconds = parse_decimal("deadline_seconds", value)
+    if seconds > 86_400:
+        raise InvalidOrder("deadline_seconds", "at most 86400 seconds", got=value)
+    return float(seconds)
+
+
+def parse_decimal(field: str, value: Any) -> Decimal:
+    """Read a positive, exact decimal from str, int, float or Decimal; a float is read through ``str()``."""
+    expected = "a positive number (str, int, float or Decimal)"
+    if value is None or isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise InvalidOrder(field, expected, got=type(value).__name__ if value is not None else "nothing")
+    if isinstance(value, int) and value.bit_length() > 128:
+        raise InvalidOrder(field, f"at most {MAX_DIGITS} significant digits")
+    text = str(value).strip()
+    if len(text) > 100 or "_" in text:
+        raise InvalidOrder(field, expected, got=text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise InvalidOrder(field, expected, got=text) from None
+    if not number.is_finite():
+        raise InvalidOrder(field, "a finite number", got=text)
+    if number <= 0:
+        raise InvalidOrder(field, "a number above zero", got=text)
+    return _normal(field, number, text)
+
+
+def _normal(field: str, number: Decimal, text: str) -> Decimal:
+    """Strip trailing zeros, exactly, and refuse numbers that no exchange could mean."""
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):
+        raise InvalidOrder(field, "a finite number", got=text)
+    while len(digits) > 1 and digits[-1] == 0:
+        digits, exponent = digits[:-1], exponent + 1
+    if len(digits) > MAX_DIGITS or (len(digits) + exponent > MAX_EXPONENT) or exponent < -MAX_EXPONENT:
+        raise InvalidOrder(
+            field, f"at most {MAX_DIGITS} digits, {MAX_EXPONENT} of them on either side of the point", got=text
+        )
+    if exponent > 0:
+        digits, exponent = digits + (0,) * exponent, 0
+    return Decimal((sign, digits, exponent))
+
+
+def _symbol(value: Any) -> str:
+    if not isinstance(value, str) or not SYMBOL.fullmatch(value):
+        raise InvalidOrder("symbol", 'a unified symbol such as "BTC/USD"', got=value)
+    return value
+
+
+def _choice(kind: type[E], field: str, value: Any, aliases: Mapping[str, str] | None = None) -> E:
+    name = value.lower() if isinstance(value, str) else value
+    if aliases and isinstance(name, str):
+        name = aliases.get(name, name)
+    try:
+        return kind(name)
+    except ValueError:
+        raise InvalidOrder(field, f"one of {', '.join(kind)}", got=value) from None
+
+
+def _price(field: str, value: Any, kind: OrderType, *, needed: bool) -> Decimal | None:
+    if value is None:
+        if needed:
+            raise InvalidOrder(field, f"a positive number, since a {kind} order needs one")
+        return None
+    if not needed:
+        raise InvalidOrder(field, f"nothing, since a {kind} order has none", got=value)
+    return parse_decimal(field, value)
+
+
+def _time_in_force(value: Any, kind: OrderType) -> TimeInForce:
+    if value is None:
+        return TimeInForce.GTC
+    try:
+        chosen = TimeInForce(value.upper() if isinstance(value, str) else value)
+    except ValueError:
+        raise InvalidOrder("time_in_force", f"one of {', '.join(TimeInForce)}", got=value) from None
+    if kind in _STOPS and chosen is not TimeInForce.GTC:
+        raise InvalidOrder("time_in_force", f"GTC, since a {kind} order waits for its trigger", got=value)
+    return chosen
+
+
+def _flag(field: str, value: Any) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidOrder(field, "True or False", got=value)
+    return value
+
+
+def _client_order_id(value: Any, new_id: str) -> str:
+    if value is None:
+        return new_id
+    if not isinstance(value, str) or not CLIENT_ORDER_ID.fullmatch(value):
+        raise InvalidOrder("client_order_id", "1 to 64 of the characters A-Z a-z 0-9 . _ : / -", got=value)
+    return value
+
+
+def _did_you_mean(key: str) -> str:
+    close = difflib.get_close_matches(key, _KEYS, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f" (there are {', '.join(_KEYS)})"

@@ -1,0 +1,246 @@
+"""The orders in memory: the one place where an order changes, is journalled, and is told to whoever listens.
+
+Non-final orders and those whose confirmation is not complete are always held; finished ones as far as the
+bound goes, and the journal knows the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+from .clock import Clock
+from .errors import SubscriberTooSlow
+from .journals.base import Journal
+from .models import Order, OrderEvent
+
+_logger = logging.getLogger(__name__)
+
+Listener = Callable[[OrderEvent], None]
+
+
+class Subscription(AsyncIterator[OrderEvent]):
+    """Every event from the moment of subscribing, in order, up to a bound of unread ones."""
+
+    def __init__(self, max_unread: int) -> None:
+        self._unread: deque[OrderEvent] = deque()
+        self._max_unread = max_unread
+        self._news = asyncio.Event()
+        self._overrun = False
+        self.closed = False
+
+    def push(self, event: OrderEvent) -> None:
+        """Hand over one event; beyond the bound the subscription ends with an error."""
+        if len(self._unread) >= self._max_unread:
+            self._overrun = self.closed = True
+        else:
+            self._unread.append(event)
+        self._news.set()
+
+    def close(self) -> None:
+        """End the iteration once everything unread was read."""
+        self.closed = True
+        self._news.set()
+
+    async def __anext__(self) -> OrderEvent:
+        while not self._unread:
+            if self._overrun:
+                raise SubscriberTooSlow(f"more than {self._max_unread} events were left unread")
+            if self.closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._unread.popleft()
+
+
+class OrderRegistry:
+    """Every order that this process follows. Not thread-safe: it belongs to one event loop."""
+
+    def __init__(
+        self, journal: Journal, clock: Clock, *, max_finished: int = 10_000, max_unread: int = 100_000
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._live: dict[str, Order] = {}
+        self._finished: OrderedDict[str, Order] = OrderedDict()
+        self._max_finished = max_finished
+        self._max_unread = max_unread
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._wanted: dict[str, list[float]] = {}
+        self._listeners: list[Listener] = []
+        self._subscriptions: list[Subscription] = []
+        self._closed = False
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    def get(self, order_id: str) -> Order | None:
+        """Return the order if it is in memory."""
+        return self._live.get(order_id) or self._finished.get(order_id)
+
+    async def find(self, order_id: str) -> Order | None:
+        """Return the order from memory or from the journal."""
+        return self.get(order_id) or await self._journal.get(order_id)
+
+    def live(self) -> Iterator[Order]:
+        """Every order that is not final."""
+        return iter(list(self._live.values()))
+
+    @property
+    def live_count(self) -> int:
+        """How many orders are not final."""
+        return len(self._live)
+
+    def unresolved(self) -> list[Order]:
+        """Every order of which nobody here knows whether the exchange has it."""
+        return [order for order in self._live.values() if order.state.is_unresolved]
+
+    # ---- changing -----------------------------------------------------------------------------------------
+
+    def load(self, orders: Iterable[Order]) -> None:
+        """Take over what the journal holds; no event is made of it."""
+        for order in orders:
+            self._keep(order)
+
+    async def commit(self, event: OrderEvent) -> Order:
+        """Apply an event and return once it is durable.
+
+        The change is in force from the call on, except where the journal refuses it. When the caller is
+        cancelled meanwhile, the change stays: whether it is durable yet is the journal's affair.
+        """
+        before = self.get(event.order_id)
+        self._keep(event.order)
+        try:
+            await self._journal.commit(event)
+        except asyncio.CancelledError:
+            self._publish(event)
+            raise
+        except BaseException:
+            self._undo(event.order, before)
+            raise
+        self._publish(event)
+        return event.order
+
+    def record(self, event: OrderEvent) -> Order:
+        """Apply an event whose durability may ride behind."""
+        self._journal.enqueue(event)
+        self._keep(event.order)
+        self._publish(event)
+        return event.order
+
+    def record_all(self, events: Iterable[OrderEvent]) -> None:
+        """Apply several events in their order."""
+        for event in events:
+            self.record(event)
+
+    def _keep(self, order: Order) -> None:
+        if order.state.is_final:
+            self._live.pop(order.order_id, None)
+            self._finished[order.order_id] = order
+            self._finished.move_to_end(order.order_id)
+            while len(self._finished) > self._max_finished:
+                self._finished.popitem(last=False)
+        else:
+            self._finished.pop(order.order_id, None)
+            self._live[order.order_id] = order
+
+    def _undo(self, refused: Order, before: Order | None) -> None:
+        if self.get(refused.order_id) is not refused:
+            return  # something newer came in between
+        self._live.pop(refused.order_id, None)
+        if before is not None:
+            self._keep(before)
+
+    def forget(self, order_id: str) -> None:
+        """Let go of an order that another process has taken over."""
+        self._live.pop(order_id, None)
+        self._finished.pop(order_id, None)
+
+    # ---- telling ------------------------------------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` on every event, at once; an error of its own is logged and harms nobody."""
+        self._listeners.append(listener)
+
+    def subscribe(self) -> Subscription:
+        """Every event from now on."""
+        subscription = Subscription(self._max_unread)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def close(self) -> None:
+        """End all subscriptions and all waiting."""
+        self._closed = True
+        for subscription in self._subscriptions:
+            subscription.close()
+        for order_id in list(self._waiters):
+            self._wake(order_id)
+
+    def _publish(self, event: OrderEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _logger.exception("a listener failed on %s of %s", event.kind, event.order_id)
+        if self._subscriptions:
+            for subscription in self._subscriptions:
+                subscription.push(event)
+            self._subscriptions = [item for item in self._subscriptions if not item.closed]
+        if event.order_id in self._waiters:
+            self._wake(event.order_id)
+
+    def _wake(self, order_id: str) -> None:
+        for waiter in self._waiters.pop(order_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ---- waiting ------------------------------------------------------------------------------------------
+
+    async def wait_until(
+        self, order_id: str, done: Callable[[Order], bool], deadline: float | None
+    ) -> Order | None:
+        """Wait until the order fulfils ``done``; None once ``deadline`` (monotonic) has passed."""
+        while True:
+            order = self.get(order_id)
+            if order is not None and done(order):
+                return order
+            if self._closed:
+                return None
+            remaining = None if deadline is None else deadline - self._clock.monotonic()
+            if remaining is not None and remaining <= 0:
+                return None
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.setdefault(order_id, []).append(waiter)
+            try:
+                async with asyncio.timeout(remaining):
+                    await waiter
+            except TimeoutError:
+                return None
+            finally:
+                self._forget_waiter(order_id, waiter)
+
+    def _forget_waiter(self, order_id: str, waiter: asyncio.Future[None]) -> None:
+        waiters = self._waiters.get(order_id)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[order_id]
+
+    # ---- who still wants the order to be placed -----------------------------------------------------------
+
+    def want(self, order_id: str, deadline: float) -> None:
+        """Note that a caller waits until ``deadline`` (monotonic) for this order to be placed."""
+        self._wanted.setdefault(order_id, []).append(deadline)
+
+    def unwant(self, order_id: str, deadline: float) -> None:
+        """Take one caller's ``want`` back."""
+        deadlines = self._wanted.get(order_id, [])
+        if deadline in deadlines:
+            deadlines.remove(deadline)
+        if not deadlines:
+            self._wanted.pop(order_id, None)
+
+    def wanted_until(self, order_id: str) -> float | None:
+        """The latest deadline of any caller that waits for this order to be placed; None without one."""
+        return max(self._wanted.get(order_id, ()), default=None)

@@ -1,0 +1,127 @@
+"""Which orders a rehearsal places: a mix drawn from a seed, with orders among them that must be refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+from enum import StrEnum
+from typing import Any, Final
+
+from ..gateways.base import Market, Ticker
+
+
+class Purpose(StrEnum):
+    """What an order of the mix is there to show."""
+
+    MARKET = "market"
+    NEAR_LIMIT = "limit near the market"
+    FAR_LIMIT = "limit far away, cancelled"
+    STOP = "stop, cancelled"
+    IOC = "immediate or cancel"
+    FOK = "fill or kill"
+    POST_ONLY = "post-only that rests"
+    POST_ONLY_CROSSING = "post-only that would trade"
+    TOO_SMALL = "too small"
+    TOO_BIG = "beyond the funds"
+
+
+MIX: Final[Mapping[Purpose, int]] = {
+    Purpose.MARKET: 5,
+    Purpose.NEAR_LIMIT: 4,
+    Purpose.FAR_LIMIT: 3,
+    Purpose.STOP: 1,
+    Purpose.IOC: 2,
+    Purpose.FOK: 1,
+    Purpose.POST_ONLY: 1,
+    Purpose.POST_ONLY_CROSSING: 1,
+    Purpose.TOO_SMALL: 1,
+    Purpose.TOO_BIG: 1,
+}
+"""How many of each there are among twenty."""
+
+CANCELLED: Final = frozenset({Purpose.FAR_LIMIT, Purpose.STOP})
+REFUSED_HERE: Final = frozenset({Purpose.TOO_SMALL, Purpose.TOO_BIG})
+"""What must be refused before anything is sent."""
+
+BEYOND_ANY_FUNDS: Final = Decimal(10_000_000_000)
+"""A notional, in quote currency, that no rehearsal's account covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOrder:
+    """One order of the mix."""
+
+    purpose: Purpose
+    params: Mapping[str, Any]
+    cancel_after: float | None = None
+    """Seconds after its acceptance at which it is cancelled; None: never."""
+
+    @property
+    def order_id(self) -> str:
+        """The client order id, under which the order stays the same however often it is executed."""
+        return str(self.params["client_order_id"])
+
+
+def plan_orders(
+    count: int, seed: int, markets: Sequence[Market], prices: Mapping[str, Ticker]
+) -> list[PlannedOrder]:
+    """Draw ``count`` orders over the given markets; the same arguments give the same orders."""
+    rng = random.Random(seed)  # noqa: S311 - a rehearsal is to be repeatable, not secret
+    purposes: list[Purpose] = []
+    while len(purposes) < count:
+        twenty = [purpose for purpose, number in MIX.items() for _ in range(number)]
+        rng.shuffle(twenty)
+        purposes += twenty
+    orders = []
+    for number, purpose in enumerate(purposes[:count], start=1):
+        market = rng.choice(markets)
+        orders.append(_draw(rng, f"rehearsal-{seed}-{number:04d}", purpose, market, prices[market.symbol]))
+    return orders
+
+
+def _draw(rng: random.Random, order_id: str, purpose: Purpose, market: Market, ticker: Ticker) -> PlannedOrder:
+    side = "sell" if purpose is Purpose.STOP else rng.choice(("buy", "sell"))
+    params: dict[str, Any] = {"client_order_id": order_id, "symbol": market.symbol, "side": side}
+    params |= _terms(rng, purpose, market, ticker, buying=side == "buy")
+    notional = BEYOND_ANY_FUNDS if purpose is Purpose.TOO_BIG else Decimal(rng.randint(50, 500))
+    if purpose is Purpose.TOO_SMALL:
+        params["amount"] = market.amount_step
+    else:
+        params["amount"] = _floor(notional / ticker.last, market.amount_step)
+    cancel_after = rng.uniform(1.0, 6.0) if purpose in CANCELLED else None
+    return PlannedOrder(purpose, params, cancel_after)
+
+
+def _terms(
+    rng: random.Random, purpose: Purpose, market: Market, ticker: Ticker, *, buying: bool
+) -> dict[str, Any]:
+    """Type, price and time in force; ``toward`` is how far the price lies on the side that trades at once."""
+
+    def price(toward: str) -> Decimal:
+        best = ticker.ask if buying else ticker.bid
+        sign = 1 if buying else -1
+        return _floor(best * (1 + sign * Decimal(toward)), market.price_tick)
+
+    match purpose:
+        case Purpose.MARKET:
+            return {"type": "market"}
+        case Purpose.NEAR_LIMIT:
+            return {"type": "limit", "price": price(rng.choice(("0.002", "0.0005", "-0.0005")))}
+        case Purpose.STOP:
+            return {"type": "stop_market", "stop_price": _floor(ticker.bid * Decimal("0.90"), market.price_tick)}
+        case Purpose.IOC | Purpose.FOK:
+            kind = {"type": "limit", "time_in_force": "IOC" if purpose is Purpose.IOC else "FOK"}
+            return {**kind, "price": price(rng.choice(("0.003", "-0.003")))}
+        case Purpose.POST_ONLY:
+            return {"type": "limit", "post_only": True, "price": price("-0.01")}
+        case Purpose.POST_ONLY_CROSSING:
+            return {"type": "limit", "post_only": True, "price": price("0.01")}
+        case Purpose.FAR_LIMIT | Purpose.TOO_SMALL | Purpose.TOO_BIG:
+            return {"type": "limit", "price": price("-0.08")}
+
+
+def _floor(value: Decimal, step: Decimal) -> Decimal:
+    """Round down to a whole number of steps, but not to nothing."""
+    return max((value / step).to_integral_value(ROUND_DOWN), Decimal(1)) * step

@@ -1,0 +1,426 @@
+"""ReliableOrderExecutor: one order's way, readable in one place.
+
+validate → risk limits → funds → durable intent → send → classify → resolve → confirm → track
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+from . import bootstrap, lifecycle
+from .alerts import Alerts, Level
+from .clock import Clock, SystemClock
+from .config import Settings, load_settings
+from .core import HALT_FLAG, Core
+from .errors import (
+    ConfigurationError,
+    DuplicateOrder,
+    ExecutorClosed,
+    InvalidOrder,
+    OrderExecutionError,
+    OrderNotFound,
+    OrderNotSent,
+    OrderRejected,
+    OrderUnresolved,
+)
+from .gateways.base import Gateway
+from .guarded_gateway import GuardedGateway
+from .interface import OrderExecutionInterface
+from .journals.base import Journal
+from .metrics import Metrics
+from .models import (
+    CircuitState,
+    ExecutionStats,
+    Order,
+    OrderEvent,
+    OrderRequest,
+    ReconciliationReport,
+)
+from .monitoring import log_execution_time
+from .parameters import parse_deadline, parse_request
+from .pretrade import check_traits, estimated_price, funds_needed, quantise, trades_at_once
+from .repairs import RegistryRepairs
+from .statistics import Outcomes, quantile
+from .submission import verdict
+from .wire import Lane
+
+RECONCILIATION_READ_SECONDS = 300.0
+
+
+class ReliableOrderExecutor(OrderExecutionInterface):
+    """Places each order exactly once, or says honestly that it is unresolved, and follows it to its end.
+
+    Opens itself on first use (``open()`` does it at once). Journal, gateway, clock, randomness and sinks are
+    chosen by the configuration, or given. Belongs to one event loop.
+
+    Raises ConfigurationError for a bad configuration.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        gateway: Gateway | None = None,
+        journal: Journal | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        metrics: Metrics | None = None,
+        alerts: Alerts | None = None,
+    ) -> None:
+        self._config: dict[str, Any] = dict(config or {})
+        self._settings = load_settings(self._config)
+        self.clock: Clock = clock or SystemClock()
+        self.metrics = metrics or Metrics()
+        self.alerts: Alerts | None = alerts
+        self._given = {"gateway": gateway, "journal": journal, "rng": rng}
+        self._core: Core | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+        self._outcomes = Outcomes()
+        self._placing: dict[str, tuple[OrderRequest, asyncio.Event]] = {}
+
+    # ---- configuration, start, stop -----------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in force."""
+        return self._settings
+
+    async def configure(self, config: Mapping[str, Any]) -> None:
+        """Put a configuration in force over the present one, whole or not at all.
+
+        Gateway, journal and logs can only be chosen before the first use. Raises ConfigurationError.
+        """
+        merged = _merge(self._config, config)
+        settings = load_settings(merged)
+        if self._core is not None:
+            for section in ("gateway", "journal", "transaction_log", "alerts"):
+                if getattr(settings, section) != getattr(self._settings, section):
+                    raise ConfigurationError(
+                        f"{section}: can only be changed before the executor is used; close it and make a new one",
+                        field=section,
+                    )
+            self._core.reconfigure(settings)
+        self._config, self._settings = merged, settings
+
+    async def open(self) -> None:
+        """Open journal and gateway and begin to recover; harmless when repeated.
+
+        Raises ConfigurationError, JournalError (JournalLocked, …), ExchangeUnavailable, ExecutorClosed.
+        """
+        await self._opened()
+
+    async def _opened(self) -> Core:
+        if self._core is not None and not self._closed:
+            return self._core
+        async with self._opening:
+            if self._closed:
+                raise ExecutorClosed
+            if self._core is None:
+                ports = bootstrap.make_ports(
+                    self._settings, clock=self.clock, metrics=self.metrics, alerts=self.alerts, **self._given
+                )
+                core = Core(self._settings, ports)
+                await core.open()
+                self.alerts = ports.alerts
+                self._core = core
+            return self._core
+
+    async def close(self) -> None:
+        """Stop accepting, let what is in flight finish within ``confirmation.close_timeout_seconds``, release.
+
+        What is unresolved by then stays so in the journal, and is resolved after the next start.
+        """
+        async with self._opening:
+            if self._closed:
+                return
+            self._closed = True
+            core = self._core
+        if core is not None:
+            await core.drain(self._settings.confirmation.close_timeout_seconds, lambda: bool(self._placing))
+            await core.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    # ---- one order's way ----------------------------------------------------------------------------------
+
+    @log_execution_time
+    async def execute_order(self, order_params: Mapping[str, Any]) -> str:
+        """Place an order and return its id once the exchange has accepted it.
+
+        The same ``client_order_id`` with the same parameters gives the same answer, before or after a restart;
+        only an order that provably never left starts afresh. ``confirmation.wait_for`` makes the call wait
+        longer: until the order is ``visible`` at the exchange, or ``final``; it returns after
+        ``confirmation.timeout_seconds`` all the same.
+
+        Raises InvalidOrder (DuplicateOrder), OrderNotSent (CircuitOpen, ExecutorHalted, RiskLimitExceeded,
+        InsufficientFunds, JournalUnavailable, …), OrderRejected, OrderUnresolved.
+        """
+        side = str(order_params.get("side"))[:4] if isinstance(order_params, Mapping) else "none"
+        try:
+            core = await self._opened()
+            request = parse_request(order_params, new_id=uuid.uuid4().hex)
+            deadline = self.clock.monotonic() + parse_deadline(order_params, core.settings.retry.deadline_seconds)
+            order = await self._execute(core, request, deadline, known_id="client_order_id" in order_params)
+        except BaseException as error:
+            self._note_failure(error, side, order_params)
+            raise
+        self._outcomes.count("accepted")
+        self.metrics.order_finished("accepted", side)
+        return order.order_id
+
+    async def _execute(self, core: Core, request: OrderRequest, deadline: float, *, known_id: bool) -> Order:
+        """Join an order that is known, or place a new one; one call at a time decides for an id."""
+        order_id = request.client_order_id
+        core.registry.want(order_id, deadline)
+        try:
+            await self._take_turn(core, request, deadline)
+            try:
+                known = await core.registry.find(order_id) if known_id else None
+                if known is not None:
+                    self._check_same(known, request)
+                    if not (known.state.is_final and known.restartable):
+                        return await self._join(core, known, deadline)
+                order = await self._place(core, request, deadline, known)
+            finally:
+                self._placing.pop(order_id)[1].set()
+        finally:
+            core.registry.unwant(order_id, deadline)
+        await self._post_commit(core, order)
+        return order
+
+    async def _take_turn(self, core: Core, request: OrderRequest, deadline: float) -> None:
+        """Wait until no other call is placing this id. Raises DuplicateOrder, OrderUnresolved."""
+        order_id = request.client_order_id
+        while order_id in self._placing:
+            other, done = self._placing[order_id]
+            differing = lifecycle.differing_fields(lifecycle.new_order(other, self.clock.now()), request)
+            if differing:
+                raise DuplicateOrder(order_id, differing)
+            try:
+                async with asyncio.timeout(deadline - self.clock.monotonic()):
+                    await done.wait()
+            except TimeoutError:
+                raise OrderUnresolved(order_id, "another call is still placing it") from None
+        if self._closed:
+            raise ExecutorClosed(order_id=order_id)
+        self._placing[order_id] = (request, asyncio.Event())
+
+    def _check_same(self, known: Order, request: OrderRequest) -> None:
+        differing = lifecycle.differing_fields(known, request)
+        if differing:
+            raise DuplicateOrder(known.order_id, differing)
+
+    async def _join(self, core: Core, known: Order, deadline: float) -> Order:
+        """Give the answer that the order already has, or wait for it."""
+        if known.state.is_final:
+            return verdict(known)
+        return await core.submission.outcome(known.order_id, deadline)
+
+    async def _place(self, core: Core, request: OrderRequest, deadline: float, known: Order | None) -> Order:
+        request = await self._pre_commit(core, request, deadline)
+        order = known or lifecycle.new_order(request, self.clock.now())
+        try:
+            return await core.submission.place(order, deadline)
+        finally:
+            core.guard.leave(request.client_order_id)
+            current = core.registry.get(order.order_id)
+            if current is None or current.restartable:
+                core.funds.release(order.order_id)
+
+    async def _pre_commit(self, core: Core, request: OrderRequest, deadline: float) -> OrderRequest:
+        """Market rules, kill switch, funds, risk limits: nothing was written or sent when one refuses."""
+        core.switch.check(request.client_order_id)
+        check_traits(request, core.ports.gateway.traits, core.ports.gateway.name)
+        market = await core.market(request.symbol, deadline)
+        request = quantise(request, market)
+        await core.wait_recovered(deadline)
+        limits = core.guard.limits
+        ticker = None
+        if limits.need_price(request) or estimated_price(request, None) is None:
+            ticker = await core.ticker(request.symbol, deadline)
+        if market.base in limits.max_position:
+            await core.funds.refresh()
+        order_id = request.client_order_id
+        needed = funds_needed(request, market, estimated_price(request, ticker))
+        await core.funds.reserve(order_id, needed)
+        try:
+            # From here to the order's place among the admitted there is no await: limits hold for concurrent calls.
+            position = core.funds.total(market.base)
+            core.guard.check(request, market, ticker, core.registry.live(), position)
+        except BaseException:
+            core.funds.release(order_id)
+            raise
+        core.guard.admit(request)
+        return request
+
+    async def _post_commit(self, core: Core, order: Order) -> None:
+        section = core.settings.confirmation
+        if section.wait_for != "accepted":
+            deadline = self.clock.monotonic() + section.timeout_seconds
+            await core.confirmer.wait(order.order_id, section.wait_for, deadline)
+        elif trades_at_once(order) and not order.state.is_final:
+            core.tracker.kick()
+
+    def _note_failure(self, error: BaseException, side: str, params: object) -> None:
+        outcome = _OUTCOMES.get(type(error)) or next(
+            (name for kind, name in _OUTCOMES.items() if isinstance(error, kind)), "failed"
+        )
+        self._outcomes.count(outcome)
+        self.metrics.order_finished(outcome, side if side in ("buy", "sell") else "none")
+        log = None if self._core is None else self._core.ports.transaction_log
+        if log is not None:
+            order_id = getattr(error, "order_id", None)
+            if order_id is None and isinstance(params, Mapping):
+                order_id = params.get("client_order_id")
+            log.record_error(
+                None if order_id is None else str(order_id)[:64], "execute", type(error).__name__, {"message": str(error)}
+            )
+
+    # ---- following ----------------------------------------------------------------------------------------
+
+    async def get_order_status(self, order_id: str) -> Order:
+        """Return the order as it is known now. Raises OrderNotFound."""
+        core = await self._opened()
+        order = await core.registry.find(order_id)
+        if order is None:
+            raise OrderNotFound(order_id)
+        return order
+
+    async def wait_for_order(self, order_id: str, timeout: float | None = None) -> Order:
+        """Wait until the order is final. Raises OrderNotFound, and TimeoutError after ``timeout`` seconds."""
+        core = await self._opened()
+        order = await self.get_order_status(order_id)
+        if order.state.is_final:
+            return order
+        deadline = None if timeout is None else self.clock.monotonic() + timeout
+        core.tracker.kick()
+        final = await core.registry.wait_until(order_id, lambda item: item.state.is_final, deadline)
+        if final is not None:
+            return final
+        if self._closed:
+            raise ExecutorClosed(order_id=order_id)
+        raise TimeoutError(f"order {order_id} is not final after {timeout} s")
+
+    @log_execution_time
+    async def cancel_order(self, order_id: str) -> bool:
+        """Cancel an order. True: it will trade no further, whatever it traded before.
+
+        False: it may still trade, since the exchange refused, or did not answer within
+        ``retry.deadline_seconds``; in the latter case cancelling goes on. Raises OrderNotFound.
+        """
+        core = await self._opened()
+        order = await self.get_order_status(order_id)
+        deadline = self.clock.monotonic() + core.settings.retry.deadline_seconds
+        return await core.canceller.cancel(order, deadline)
+
+    def events(self) -> AsyncIterator[OrderEvent]:
+        """Every state change and fill from now on, in order.
+
+        Raises ExecutorClosed before the first use (``open()``), and SubscriberTooSlow to a reader that falls
+        too far behind.
+        """
+        if self._core is None or self._closed:
+            raise ExecutorClosed("the executor is not open; call open() first")
+        return self._core.registry.subscribe()
+
+    async def order_history(self, order_id: str) -> list[dict[str, object]]:
+        """Every event of an order, oldest first, from the journal. Raises OrderNotFound."""
+        core = await self._opened()
+        await self.get_order_status(order_id)
+        return await core.ports.journal.history(order_id)
+
+    # ---- condition ----------------------------------------------------------------------------------------
+
+    async def get_execution_stats(self) -> ExecutionStats:
+        """Return counts since the start and the present condition."""
+        core = await self._opened()
+        latencies = core.submission.counters.ack_seconds
+        return ExecutionStats(
+            orders=self._outcomes.counts(),
+            open_orders=core.registry.live_count,
+            unresolved_orders=len(core.registry.unresolved()),
+            fills=core.fills,
+            retries=core.submission.counters.retries,
+            ack_latency_p50=quantile(latencies, 0.50),
+            ack_latency_p99=quantile(latencies, 0.99),
+            error_rate_per_minute=core.breakers[Lane.SUBMIT].error_rate_per_minute(),
+            circuits={lane.value: breaker.state for lane, breaker in core.breakers.items()},
+            journal_lag=core.ports.journal.health().lag,
+            halted=core.switch.reason,
+            started_at=core.started_at,
+            last_reconciliation_at=core.last_reconciliation,
+        )
+
+    async def reconcile_orders(self, period: str = "daily") -> ReconciliationReport:
+        """Compare journal and exchange over the last hour, day or week, and repair our record.
+
+        Raises ConfigurationError for another period, ExchangeUnavailable when the exchange does not answer.
+        """
+        from .reconciliation import Reconciler  # noqa: PLC0415 - the package's import stays light
+
+        core = await self._opened()
+        gateway = GuardedGateway(core.wire, self.clock, timeout=RECONCILIATION_READ_SECONDS)
+        repairs = RegistryRepairs(core.registry, core.resolver, core.ports.journal, self.clock)
+        reconciler = Reconciler(
+            core.ports.journal, gateway, self.clock, repairs=repairs, metrics=self.metrics, alerts=core.ports.alerts
+        )
+        report = await reconciler.run(period)
+        core.last_reconciliation = report.finished_at
+        return report
+
+    async def force_circuit_open(self, reason: str, lane: str = Lane.SUBMIT) -> None:
+        """Open a breaker by hand; it stays open until ``reset_circuit``."""
+        core = await self._opened()
+        core.breakers[Lane(lane)].force_open(reason)
+
+    async def reset_circuit(self, lane: str = Lane.SUBMIT) -> CircuitState:
+        """Close a breaker by hand and forget the errors that it counted."""
+        core = await self._opened()
+        core.breakers[Lane(lane)].reset()
+        return core.breakers[Lane(lane)].state
+
+    async def halt(self, reason: str) -> None:
+        """Refuse new orders until ``resume()``, also after a restart; cancels and queries go on."""
+        if not reason:
+            raise InvalidOrder("reason", "why the executor is halted, in a few words")
+        core = await self._opened()
+        core.switch.reason = reason
+        if self.alerts is not None:
+            self.alerts.raise_alert(Level.CRITICAL, "halt", "the executor is halted", reason)
+        await core.ports.journal.set_flag(HALT_FLAG, reason)
+
+    async def resume(self) -> None:
+        """Lift ``halt()``, and open a journal anew that had failed. Raises JournalError if it still fails."""
+        core = await self._opened()
+        await core.reopen_journal()
+        await core.ports.journal.set_flag(HALT_FLAG, None)
+        core.switch.reason = None
+
+
+_OUTCOMES: Mapping[type[BaseException], str] = {
+    InvalidOrder: "invalid",
+    OrderNotSent: "not_sent",
+    OrderRejected: "rejected",
+    OrderUnresolved: "unresolved",
+    asyncio.CancelledError: "cancelled",
+    OrderExecutionError: "failed",
+}
+
+
+def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one configuration over another, section by section."""
+    merged = dict(old)
+    for key, value in new.items():
+        before = merged.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(before, value)
+        else:
+            merged[key] = value
+    return merged

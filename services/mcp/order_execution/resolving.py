@@ -1,0 +1,361 @@
+"""What became of an order whose answer never came: ask until the exchange says so, and believe nothing less.
+
+"Not there" counts only once the request can no longer arrive, and then only when it is said twice. An exchange
+that does not answer says nothing. Only then may the same id be sent again, while somebody still wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from . import lifecycle
+from .alerts import Alerts, Level
+from .clock import Clock
+from .errors import ErrorCategory, JournalError, OrderNotSent
+from .gateways.base import (
+    ExchangeOrder,
+    Found,
+    LookupScope,
+    NotFound,
+    OrderList,
+    OrderRef,
+    TradeList,
+    Unavailable,
+)
+from .models import Order, OrderState
+from .registry import OrderRegistry
+from .retry import Retryable, RetryBudget, RetryPolicy, poll_delay
+from .submission import Doubt, Submission
+from .wire import Wire
+
+_logger = logging.getLogger(__name__)
+
+LOOK_TIMEOUT_SECONDS: Final = 60.0
+"""How long one look may wait for our own rate limits."""
+CLOCK_SKEW: Final = timedelta(seconds=60)
+"""How far the exchange's clock may differ from ours where lists are asked for by time."""
+ABSENT_LOOKS: Final = 2
+"""How often "not there" must be said, after the request can no longer arrive."""
+SECOND_LOOK_SECONDS: Final = 0.25
+UNDECIDABLE_POLL_SECONDS: Final = 60.0
+
+
+class Resolver:
+    """Follows every unresolved order in a task of its own until it is resolved."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        registry: OrderRegistry,
+        clock: Clock,
+        rng: random.Random,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        alerts: Alerts,
+        *,
+        max_concurrent_looks: int = 20,
+    ) -> None:
+        self.policy = policy
+        self.budget = budget
+        self.undecidable: set[str] = set()
+        """Orders that were looked for and of which this exchange can never say that it does not have them."""
+        self.recovered: set[str] = set()
+        """Orders from an earlier life of this process: nobody was told a verdict about them."""
+        self._wire = wire
+        self._registry = registry
+        self._clock = clock
+        self._rng = rng
+        self._alerts = alerts
+        self._doubts: dict[str, Doubt] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._hurry: dict[str, asyncio.Event] = {}
+        self._looks = asyncio.Semaphore(max_concurrent_looks)
+        self._resend: Callable[[Order, float], Awaitable[Order]] | None = None
+        self._give_up: Callable[[str, str, str], None] | None = None
+        self._count_resend: Callable[[], None] = lambda: None
+        self._after_found: Callable[[Order], None] = lambda order: None
+
+    def connect(
+        self, submission: Submission, count_resend: Callable[[], None], after_found: Callable[[Order], None]
+    ) -> None:
+        """Give the resolver the means to send again, once both are made."""
+        self._resend = submission.attempt
+        self._give_up = submission.give_up
+        self._count_resend = count_resend
+        self._after_found = after_found
+
+    def take(self, order_id: str, doubt: Doubt) -> None:
+        """Go on resolving this order from here; a task that already does goes on with what is newly known."""
+        self._doubts[order_id] = doubt
+        if order_id not in self._tasks:
+            task = asyncio.get_running_loop().create_task(self._follow(order_id), name=f"resolve {order_id}")
+            self._tasks[order_id] = task
+
+    def hurry(self, order_id: str) -> None:
+        """Look now rather than at the next turn."""
+        if order_id in self._hurry:
+            self._hurry[order_id].set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any order is being resolved that can be."""
+        return any(order_id not in self.undecidable for order_id in self._tasks)
+
+    async def close(self) -> None:
+        """Stop asking; what is unresolved stays so in the journal and is resolved after the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- one order ----------------------------------------------------------------------------------------
+
+    async def _follow(self, order_id: str) -> None:
+        self._hurry[order_id] = asyncio.Event()
+        try:
+            while await self._turn(order_id):
+                pass
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # The order stays UNKNOWN, which is true; but nobody asks any more, so somebody must hear of it.
+            _logger.exception("resolving %s failed", order_id)
+            self._alerts.raise_alert(
+                Level.CRITICAL, f"resolve:{order_id}", f"resolving {order_id} failed", type(error).__name__
+            )
+        finally:
+            self._tasks.pop(order_id, None)
+            self._doubts.pop(order_id, None)
+            self._hurry.pop(order_id, None)
+            self.undecidable.discard(order_id)
+
+    async def _turn(self, order_id: str) -> bool:
+        """Settle one doubt: look until found or provably absent. True if there is more to do."""
+        order = self._registry.get(order_id)
+        if order is None:
+            return False
+        if order.state is OrderState.PENDING:
+            return await self._send_again(order)
+        if not order.state.is_unresolved:
+            return False
+        absent = await self._look_until_certain(order_id, self._doubts[order_id])
+        if not absent:
+            return False
+        return await self._conclude(order_id)
+
+    async def _look_until_certain(self, order_id: str, doubt: Doubt) -> bool:
+        """Ask until the order is found (False) or is provably absent (True)."""
+        misses = absent = 0
+        while True:
+            order = self._registry.get(order_id)
+            if order is None or not order.state.is_unresolved:
+                return False
+            asked_at = self._clock.monotonic()
+            async with self._looks:
+                answer = await self.look(order)
+            order = self._registry.get(order_id)
+            if order is None or not order.state.is_unresolved:
+                return False
+            if isinstance(answer, Found):
+                if self._adopt(order, answer.order):
+                    return False
+                await self._pause(order_id, UNDECIDABLE_POLL_SECONDS)
+                continue
+            if isinstance(answer, Unavailable):
+                misses += 1
+                wait = max(poll_delay(self.policy, misses, self._rng), answer.retry_after or 0.0)
+                await self._pause(order_id, wait)
+                continue
+            if order.exchange_order_id is not None or not self._wire.gateway.traits.can_resolve:
+                self._report_undecidable(order)
+                await self._pause(order_id, UNDECIDABLE_POLL_SECONDS)
+                continue
+            certain_at = doubt.left_by + self._wire.gateway.traits.unresolvable_for
+            if asked_at < certain_at:
+                misses += 1
+                await self._pause(order_id, self._until(certain_at, misses))
+                continue
+            absent += 1
+            if absent >= ABSENT_LOOKS:
+                return True
+            await self._pause(order_id, max(self._wire.gateway.traits.settle, SECOND_LOOK_SECONDS))
+
+    def _until(self, certain_at: float, misses: int) -> float:
+        """Look now and then before it is certain, since a late arrival shows early; then exactly when it is."""
+        remaining = certain_at - self._clock.monotonic()
+        return max(0.001, min(remaining, 0.1 * 2.0 ** min(misses, 10)))
+
+    async def _pause(self, order_id: str, seconds: float) -> None:
+        event = self._hurry[order_id]
+        event.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return
+
+    def _adopt(self, order: Order, seen: ExchangeOrder) -> bool:
+        """Take the exchange's order for ours, unless it plainly is another one under the same id."""
+        differing = lifecycle.conflict(order, seen)
+        if differing:
+            self._alerts.raise_alert(
+                Level.CRITICAL,
+                f"conflict:{order.order_id}",
+                f"the exchange has another order under the id {order.order_id}",
+                f"it differs in {', '.join(differing)}; ours stays unresolved",
+            )
+            self.undecidable.add(order.order_id)
+            return False
+        self._registry.record_all(lifecycle.merge(order, seen, self._clock.now(), read=True))
+        current = self._registry.get(order.order_id)
+        if current is not None:
+            self._after_found(current)
+        return True
+
+    def _report_undecidable(self, order: Order) -> None:
+        if order.order_id in self.undecidable:
+            return
+        self.undecidable.add(order.order_id)
+        why = "it was accepted, and now the exchange does not show it"
+        if order.exchange_order_id is None:
+            why = "this exchange cannot tell whether it has the order"
+        self._alerts.raise_alert(
+            Level.CRITICAL,
+            f"undecidable:{order.order_id}",
+            f"order {order.order_id} is unresolved",
+            f"{why}; look at the exchange. It is not sent again.",
+        )
+
+    # ---- what to do about a proven absence ----------------------------------------------------------------
+
+    async def _conclude(self, order_id: str) -> bool:
+        order = self._registry.get(order_id)
+        if order is None or not order.state.is_unresolved:
+            return False
+        doubt = self._doubts[order_id]
+        if doubt.refusal is not None:
+            self._registry.record(lifecycle.rejected(order, self._clock.now(), doubt.refusal))
+            return False
+        deadline = self._may_send_again(order, doubt)
+        if deadline is not None and self.budget.try_spend():
+            return await self._send_again(order)
+        restartable = order_id in self.recovered
+        self._registry.record(lifecycle.never_arrived(order, self._clock.now(), restartable=restartable))
+        return False
+
+    def _may_send_again(self, order: Order, doubt: Doubt) -> float | None:
+        """The deadline of whoever still wants the order to be placed; None if it may not be sent again."""
+        deadline = self._registry.wanted_until(order.order_id)
+        if deadline is None or deadline <= self._clock.monotonic() or order.cancel_requested:
+            return None
+        if order.attempts > self.policy.max_retries or not self.policy.retries(doubt.category):
+            return None
+        return deadline
+
+    async def _send_again(self, order: Order) -> bool:
+        """Send the same id once more. True if the order is unresolved again, or still waits to be sent."""
+        order_id = order.order_id
+        deadline = self._registry.wanted_until(order_id)
+        if self._resend is None or self._give_up is None:
+            raise RuntimeError("the resolver was not connected")
+        if deadline is None or deadline <= self._clock.monotonic() or order.cancel_requested:
+            self._give_up(order_id, lifecycle.NEVER_SENT, "nobody waits for it any more")
+            return False
+        self._count_resend()
+        try:
+            await self._resend(order, deadline)
+        except Retryable as error:
+            if order.attempts > self.policy.max_retries or not self.policy.retries(error.category):
+                self._give_up(order_id, lifecycle.NEVER_SENT, str(error))
+                return False
+            await self._pause(order_id, self.policy.delay(order.attempts, error.retry_after, self._rng))
+        except (OrderNotSent, JournalError) as error:
+            self._withhold(order_id, error)
+            return False
+        current = self._registry.get(order_id)
+        return current is not None and (current.state.is_unresolved or current.state is OrderState.PENDING)
+
+    def _withhold(self, order_id: str, error: Exception) -> None:
+        """Close an order that is provably absent and that we ourselves now refuse to send."""
+        reason = getattr(error, "reason", lifecycle.NEVER_SENT)
+        order = self._registry.get(order_id)
+        if order is not None and order.state is OrderState.UNKNOWN:
+            self._registry.record(lifecycle.never_left(order, self._clock.now(), reason, str(error)))
+        elif self._give_up is not None:
+            self._give_up(order_id, reason, str(error))
+
+    # ---- one look -----------------------------------------------------------------------------------------
+
+    async def look(self, order: Order) -> Found | NotFound | Unavailable:
+        """Look for the order wherever this exchange may have it.
+
+        NotFound means that the exchange said so for every place that there is.
+        """
+        traits = self._wire.gateway.traits
+        deadline = self._clock.monotonic() + LOOK_TIMEOUT_SECONDS
+        ref = ref_of(order)
+        if ref.exchange_order_id is not None or traits.lookup_scope is not LookupScope.NONE:
+            answer = await self._wire.query(ref, deadline)
+            if not isinstance(answer, NotFound):
+                return answer
+            if ref.exchange_order_id is not None or traits.lookup_scope is LookupScope.ALL:
+                return answer
+        return await self._scan(order, deadline)
+
+    async def _scan(self, order: Order, deadline: float) -> Found | NotFound | Unavailable:
+        """Search the lists, open orders first: an order can leave them for the closed ones, never return."""
+        gateway = self._wire.gateway
+        opened = await self._wire.read(lambda: gateway.open_orders(order.symbol), deadline)
+        if isinstance(opened, Unavailable):
+            return opened
+        found = _with_client_id(opened, order.order_id)
+        if found is not None:
+            return Found(found)
+        since = (order.sent_at or order.created_at) - CLOCK_SKEW
+        if gateway.traits.lists_closed_orders:
+            until = self._clock.now() + CLOCK_SKEW
+            closed = await self._wire.read(
+                lambda: gateway.closed_orders(since, until, order.symbol), deadline
+            )
+            if isinstance(closed, Unavailable):
+                return closed
+            found = _with_client_id(closed, order.order_id)
+            if found is not None:
+                return Found(found)
+        if gateway.traits.lists_trades:
+            return await self._scan_trades(order, since, deadline)
+        return NotFound()
+
+    async def _scan_trades(
+        self, order: Order, since: datetime, deadline: float
+    ) -> Found | NotFound | Unavailable:
+        gateway = self._wire.gateway
+        trades = await self._wire.read(lambda: gateway.trades(since, order.symbol), deadline)
+        if not isinstance(trades, TradeList):
+            return trades
+        for trade in trades.trades:
+            if trade.client_order_id == order.order_id:
+                ref = OrderRef(order.order_id, order.symbol, trade.exchange_order_id, order.sent_at)
+                answer = await self._wire.query(ref, deadline)
+                if isinstance(answer, NotFound):
+                    # It traded, so it exists: an answer that denies it is no answer.
+                    return Unavailable(ErrorCategory.BAD_RESPONSE, "it has trades and yet is not found")
+                return answer
+        return NotFound()
+
+
+def ref_of(order: Order) -> OrderRef:
+    """What a gateway needs to find this order."""
+    return OrderRef(order.order_id, order.symbol, order.exchange_order_id, order.sent_at)
+
+
+def _with_client_id(listing: OrderList, client_order_id: str) -> ExchangeOrder | None:
+    for seen in listing.orders:
+        if seen.client_order_id == client_order_id:
+            return seen
+    return None

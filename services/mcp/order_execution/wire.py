@@ -1,0 +1,186 @@
+"""The last layers before the exchange: rate limiter → breaker → time limit → gateway, one lane each.
+
+Whatever comes out of here is one of the outcomes of :mod:`.gateways.base`, decided by type. Nothing is retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from .circuit_breaker import CircuitBreaker, Permit
+from .clock import Clock
+from .errors import CircuitOpen, ErrorCategory, InvalidOrder
+from .gateways.base import (
+    Accepted,
+    Found,
+    Gateway,
+    NotFound,
+    NotSent,
+    OrderRef,
+    Rejected,
+    Unavailable,
+    Unknown,
+)
+from .metrics import Metrics
+from .models import OrderRequest
+from .rate_limit import RateLimiter
+
+_logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+WriteOutcome = Accepted | Rejected | NotSent | Unknown
+
+
+class Lane(StrEnum):
+    """Requests that must not block each other: an open submit lane never blocks cancels or queries."""
+
+    SUBMIT = "submit"
+    CANCEL = "cancel"
+    QUERY = "query"
+
+
+class BeforeSend(Protocol):
+    """What is to happen last thing before a request leaves; whatever it raises stops the request."""
+
+    async def __call__(self) -> None:
+        """Prepare, durably."""
+
+
+class Wire:
+    """One gateway, guarded. ``timeout`` is in seconds and holds for one attempt."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: Clock,
+        limiter: RateLimiter,
+        breakers: Mapping[Lane, CircuitBreaker],
+        metrics: Metrics,
+        *,
+        timeout: float,
+    ) -> None:
+        self.gateway = gateway
+        self.breakers = breakers
+        self._clock = clock
+        self._limiter = limiter
+        self._metrics = metrics
+        self._timeout = timeout
+
+    async def submit(
+        self, request: OrderRequest, deadline: float, before_send: BeforeSend
+    ) -> WriteOutcome:
+        """Send an order once. Raises CircuitOpen when the breaker refuses, and what ``before_send`` raises."""
+        return await self._write(Lane.SUBMIT, lambda: self.gateway.submit(request), deadline, before_send)
+
+    async def cancel(self, ref: OrderRef, deadline: float) -> WriteOutcome:
+        """Ask for a cancel once. Raises CircuitOpen when the breaker refuses."""
+        return await self._write(Lane.CANCEL, lambda: self.gateway.cancel(ref), deadline, None)
+
+    async def query(self, ref: OrderRef, deadline: float) -> Found | NotFound | Unavailable:
+        """Look one order up."""
+        return await self.read(lambda: self.gateway.query(ref), deadline)
+
+    async def read(self, call: Callable[[], Awaitable[R]], deadline: float) -> R | Unavailable:
+        """Make one read; whatever is no answer is Unavailable."""
+        if not await self._limiter.acquire(Lane.QUERY, deadline):
+            return Unavailable(ErrorCategory.RATE_LIMITED, "our own rate limit outlasts the deadline")
+        try:
+            permit = self.breakers[Lane.QUERY].acquire()
+        except CircuitOpen as error:
+            return Unavailable(ErrorCategory.CIRCUIT_OPEN, str(error), error.retry_after)
+        answer: R | Unavailable
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await call()
+        except asyncio.CancelledError:
+            permit.neutral()
+            raise
+        except TimeoutError:
+            answer = Unavailable(ErrorCategory.TIMEOUT, f"no answer within {self._timeout:g} s")
+        except InvalidOrder:
+            permit.success()  # the gateway refused our own parameters; that is no fault of the exchange
+            raise
+        except Exception as error:
+            _logger.exception("the %s gateway failed while reading", self.gateway.name)
+            answer = Unavailable(ErrorCategory.INTERNAL, type(error).__name__)
+        self._account(Lane.QUERY, permit, answer)
+        return answer
+
+    async def _write(
+        self,
+        lane: Lane,
+        send: Callable[[], Awaitable[WriteOutcome]],
+        deadline: float,
+        before_send: BeforeSend | None,
+    ) -> WriteOutcome:
+        if not await self._limiter.acquire(lane, deadline):
+            return NotSent(ErrorCategory.RATE_LIMITED, "our own rate limit outlasts the deadline")
+        permit = await self._permit(lane)
+        try:
+            if before_send is not None:
+                await before_send()
+        except BaseException:
+            permit.neutral()
+            raise
+        outcome: WriteOutcome
+        try:
+            async with asyncio.timeout(self._timeout):
+                outcome = await send()
+        except asyncio.CancelledError:
+            permit.neutral()
+            raise
+        except TimeoutError:
+            outcome = Unknown(ErrorCategory.TIMEOUT, f"no answer within {self._timeout:g} s")
+        except Exception as error:
+            # A gateway classifies everything; what it lets through is a defect, and the request may have left.
+            _logger.exception("the %s gateway failed while writing", self.gateway.name)
+            outcome = Unknown(ErrorCategory.INTERNAL, type(error).__name__)
+        self._account(lane, permit, outcome)
+        return outcome
+
+    async def _permit(self, lane: Lane) -> Permit:
+        """Acquire a permit; a half-open breaker is probed by a read, never by a live order."""
+        breaker = self.breakers[lane]
+        permit = breaker.acquire()
+        probes = 0
+        while permit.is_probe:
+            probes += 1
+            try:
+                async with asyncio.timeout(self._timeout):
+                    problem = await self.gateway.ping()
+            except asyncio.CancelledError:
+                permit.neutral()
+                raise
+            except Exception as error:
+                problem = Unavailable(ErrorCategory.INTERNAL, type(error).__name__)
+            if problem is not None:
+                permit.failure()
+                breaker.check()
+                raise CircuitOpen(lane, retry_after=0.0)
+            permit.success()
+            permit = breaker.acquire()
+            if probes >= _MAX_PROBES:
+                break
+        return permit
+
+    def _account(self, lane: Lane, permit: Permit, outcome: object) -> None:
+        """Tell breaker, limiter and metrics what an attempt came to."""
+        category = getattr(outcome, "category", None)
+        if category is None:
+            permit.success()
+        elif category is ErrorCategory.RATE_LIMITED:
+            # A throttled exchange is alive; slowing down is the limiter's work, not the breaker's.
+            permit.neutral()
+            retry_after = getattr(outcome, "retry_after", None)
+            if retry_after is not None:
+                self._limiter.penalise(retry_after)
+        else:
+            permit.failure()
+        self._metrics.attempted(lane, type(outcome).__name__.lower(), category or "none")
+
+
+_MAX_PROBES = 100
