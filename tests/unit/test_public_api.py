@@ -81,8 +81,7 @@ def test_every_error_is_caught_by_the_base() -> None:
 def test_importing_is_cheap() -> None:
     """A fresh interpreter that imports the package loads none of the heavy libraries."""
     script = (
-        "import sys, services.mcp.order_execution\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+        f"import sys, services.mcp.order_execution\nprint([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True

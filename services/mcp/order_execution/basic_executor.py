@@ -49,7 +49,6 @@ from .models import (
     Order,
     OrderEvent,
     OrderRequest,
-    OrderState,
     ReconciliationReport,
 )
 from .parameters import parse_deadline, parse_request
@@ -176,7 +175,9 @@ class BasicOrderExecutor(OrderExecutionInterface):
         except Retryable as error:
             current = self._orders[order.order_id]
             self._keep(lifecycle.never_left(current, self.clock.now(), lifecycle.NEVER_SENT, str(error)))
-            raise OrderNotSent(f"order {order.order_id} was never sent: {error}", order_id=order.order_id) from error
+            raise OrderNotSent(
+                f"order {order.order_id} was never sent: {error}", order_id=order.order_id
+            ) from error
         return self._answer(self._orders[order.order_id])
 
     async def _attempt(self, gateway: Gateway, order: Order) -> None:

@@ -72,7 +72,10 @@ def make_alerts(settings: Settings, clock: Clock) -> Alerts:
     if urls:
         sinks.append(AppriseSink(urls))
     return Alerts(
-        sinks, clock, min_level=Level[section.min_level.upper()], min_interval_seconds=section.min_interval_seconds
+        sinks,
+        clock,
+        min_level=Level[section.min_level.upper()],
+        min_interval_seconds=section.min_interval_seconds,
     )
 
 

@@ -373,9 +373,7 @@ class CircuitBreaker:
             self._open(now, reason)
         elif self._armed and len(self._errors) >= warn_at:
             self._armed = False
-            self._announce(
-                "warning", self._state, f"{warn_at} errors within {self._policy.window_seconds:g} s"
-            )
+            self._announce("warning", self._state, f"{warn_at} errors within {self._policy.window_seconds:g} s")
 
     def _reason_to_open(self) -> str | None:
         policy = self._policy
@@ -432,9 +430,7 @@ class CircuitBreaker:
                 if not self._events:
                     return
                 self._tell(self._events.popleft())
-            logger.error(
-                "listeners of the %s circuit keep changing it; further events are dropped", self.lane
-            )
+            logger.error("listeners of the %s circuit keep changing it; further events are dropped", self.lane)
             self._events.clear()
         finally:
             self._publishing = False

@@ -92,9 +92,7 @@ class Core:
         )
         self.funds = Funds(self.wire, clock)
         self.guard = RiskGuard(risk_limits(settings.risk), clock.monotonic)
-        self.resolver = Resolver(
-            self.wire, self.registry, clock, ports.rng, policy, self.budget, ports.alerts
-        )
+        self.resolver = Resolver(self.wire, self.registry, clock, ports.rng, policy, self.budget, ports.alerts)
         self.submission = Submission(
             self.wire,
             self.registry,
@@ -199,9 +197,7 @@ class Core:
             await asyncio.sleep(poll_delay(self.resolver.policy, attempt, self.ports.rng) + 0.05)
         while self.resolver.busy and self.resolver.recovered:
             await asyncio.sleep(0.02)
-            self.resolver.recovered = {
-                item for item in self.resolver.recovered if self._is_unresolved(item)
-            }
+            self.resolver.recovered = {item for item in self.resolver.recovered if self._is_unresolved(item)}
         if await self.funds.refresh():
             self.funds.rebase()
         self._recovered.set()
@@ -262,7 +258,9 @@ class Core:
             self.ports.metrics.fill_booked()
         if event.kind is EventKind.UNKNOWN:
             self.ports.alerts.raise_alert(
-                Level.WARNING, f"unresolved:{event.order_id}", f"order {event.order_id} is unresolved",
+                Level.WARNING,
+                f"unresolved:{event.order_id}",
+                f"order {event.order_id} is unresolved",
                 event.detail or "",
             )
         self.ports.metrics.set_open(self.registry.live_count)
@@ -326,7 +324,7 @@ class Core:
     async def drain(self, timeout: float, placing: Callable[[], bool]) -> None:
         """Give what is being placed or resolved up to ``timeout`` seconds to finish."""
         deadline = self.clock.monotonic() + timeout
-        while (placing() or self.resolver.busy) and self.clock.monotonic() < deadline:
+        while (placing() or self.resolver.busy) and self.clock.monotonic() < deadline:  # noqa: ASYNC110 - two conditions
             await asyncio.sleep(0.02)
 
     async def close(self) -> None:
@@ -400,4 +398,3 @@ def make_limiter(gateway: Gateway, settings: Settings, clock: Clock) -> RateLimi
         },
         share=settings.gateway.rate_limit_share,
     )
-

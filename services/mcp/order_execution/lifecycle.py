@@ -109,9 +109,7 @@ def not_sent(order: Order, now: datetime, detail: str) -> OrderEvent:
 
 def never_left(order: Order, now: datetime, reason: str, detail: str | None = None) -> OrderEvent:
     """Close an order of which provably nothing is at the exchange; its id may start afresh."""
-    return _event(
-        order, EventKind.CLOSED, now, OrderState.EXPIRED, reason=reason, restartable=True, detail=detail
-    )
+    return _event(order, EventKind.CLOSED, now, OrderState.EXPIRED, reason=reason, restartable=True, detail=detail)
 
 
 def never_arrived(order: Order, now: datetime, *, restartable: bool) -> OrderEvent:
@@ -158,7 +156,12 @@ def cancel_requested(order: Order, now: datetime) -> OrderEvent:
 def canceled_before_sending(order: Order, now: datetime) -> OrderEvent:
     """Cancel an order of which provably nothing is at the exchange."""
     return _event(
-        order, EventKind.CLOSED, now, OrderState.CANCELED, cancel_requested=True, reason="canceled_before_sending"
+        order,
+        EventKind.CLOSED,
+        now,
+        OrderState.CANCELED,
+        cancel_requested=True,
+        reason="canceled_before_sending",
     )
 
 

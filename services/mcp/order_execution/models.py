@@ -70,9 +70,7 @@ class OrderState(StrEnum):
         return self is OrderState.SENDING or self is OrderState.UNKNOWN
 
 
-FINAL_STATES: Final = frozenset(
-    {OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED}
-)
+FINAL_STATES: Final = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED})
 
 _S = OrderState
 _CLOSING: Final = frozenset({_S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED})
@@ -80,8 +78,7 @@ _CLOSING: Final = frozenset({_S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED})
 TRANSITIONS: Final[Mapping[OrderState, frozenset[OrderState]]] = MappingProxyType(
     {
         _S.PENDING: frozenset({_S.SENDING, _S.CANCELED, _S.EXPIRED, _S.REJECTED}),
-        _S.SENDING: frozenset({_S.PENDING, _S.UNKNOWN, _S.OPEN, _S.PARTIALLY_FILLED, _S.CANCELING})
-        | _CLOSING,
+        _S.SENDING: frozenset({_S.PENDING, _S.UNKNOWN, _S.OPEN, _S.PARTIALLY_FILLED, _S.CANCELING}) | _CLOSING,
         _S.UNKNOWN: frozenset({_S.SENDING, _S.OPEN, _S.PARTIALLY_FILLED, _S.CANCELING}) | _CLOSING,
         _S.OPEN: frozenset({_S.PARTIALLY_FILLED, _S.CANCELING, _S.UNKNOWN}) | _CLOSING,
         _S.PARTIALLY_FILLED: frozenset({_S.CANCELING, _S.UNKNOWN, _S.FILLED, _S.CANCELED, _S.EXPIRED}),
@@ -183,7 +180,7 @@ class Order:
     exchange_order_id: str | None = None
     filled: Decimal = ZERO
     average_price: Decimal | None = None
-    fees: Mapping[str, Decimal] = NOTHING
+    fees: Mapping[str, Decimal] = field(default_factory=lambda: NOTHING)
     fills: tuple[Fill, ...] = ()
     attempts: int = 0
     """How often the order was (perhaps) put on the wire, under one and the same id."""

@@ -105,7 +105,9 @@ def _normal(field: str, number: Decimal, text: str) -> Decimal:
         digits, exponent = digits[:-1], exponent + 1
     if len(digits) > MAX_DIGITS or (len(digits) + exponent > MAX_EXPONENT) or exponent < -MAX_EXPONENT:
         raise InvalidOrder(
-            field, f"at most {MAX_DIGITS} digits, {MAX_EXPONENT} of them on either side of the point", got=text
+            field,
+            f"at most {MAX_DIGITS} digits, {MAX_EXPONENT} of them on either side of the point",
+            got=text,
         )
     if exponent > 0:
         digits, exponent = digits + (0,) * exponent, 0

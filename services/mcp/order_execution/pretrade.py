@@ -202,7 +202,8 @@ class RiskGuard:
         if position is None:
             raise RiskLimitExceeded("max_position", f"how much {market.base} the account holds is not known")
         on_the_way = sum(
-            (o.remaining for o in live if o.side is Side.BUY and o.symbol.partition("/")[0] == market.base), ZERO
+            (o.remaining for o in live if o.side is Side.BUY and o.symbol.partition("/")[0] == market.base),
+            ZERO,
         )
         after = position + on_the_way + request.amount
         if after > most:

@@ -31,7 +31,7 @@ Limit = tuple[float | None, int]
 
 
 class Bucket:
-    """``burst`` requests at once, refilled at ``rate`` a second: in any T seconds at most burst + rate * T."""
+    """``burst`` requests at once, refilled at ``rate`` a second: in T seconds at most burst + rate * T."""
 
     __slots__ = ("_burst_time", "_full_at", "_interval")
 
@@ -91,7 +91,7 @@ class RateLimiter:
     """The limits of one exchange account. ``monotonic`` follows the running loop's clock, in seconds.
 
     ``limits`` names every lane with the exchange's own limit, of which this process may use ``share``.
-    ``shared`` is a limit over all lanes together; the part ``cancel_reserve`` of it is left to ``cancel_lane``.
+    ``shared`` is a limit over all lanes; the part ``cancel_reserve`` of it is left to ``cancel_lane``.
     Raises ConfigurationError for a value out of range.
     """
 
@@ -121,8 +121,8 @@ class RateLimiter:
     async def acquire(self, lane: str, deadline: float = math.inf) -> bool:
         """Return True as soon as a request may leave in this lane. A cancelled caller leaves the line.
 
-        False, and nothing is used up, if that would not be before ``deadline`` (on the scale of ``monotonic``);
-        at once where that is clear from the start.
+        False, and nothing is used up, if that would not be before ``deadline`` (on the scale of
+        ``monotonic``); at once where that is clear from the start.
         """
         line = self._lines[lane]
         if self._shut_until is None and not line.stages:
@@ -176,7 +176,7 @@ class RateLimiter:
         """Wait for one's turn in the line, then at each bucket, and take from all of them at once.
 
         From the narrowest to the widest: a lane that is slow by itself must not hold the others' turn. What
-        is ready stays ready, since nobody takes out of turn; only a penalty changes that, hence the last wait.
+        is ready stays ready, as nobody takes out of turn; a penalty alone changes that: hence the last wait.
         """
         async with AsyncExitStack() as turns:
             await turns.enter_async_context(line.turn)

@@ -76,7 +76,9 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self.clock: Clock = clock or SystemClock()
         self.metrics = metrics or Metrics()
         self.alerts: Alerts | None = alerts
-        self._given = {"gateway": gateway, "journal": journal, "rng": rng}
+        self._gateway = gateway
+        self._journal = journal
+        self._rng = rng
         self._core: Core | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -122,7 +124,13 @@ class ReliableOrderExecutor(OrderExecutionInterface):
                 raise ExecutorClosed
             if self._core is None:
                 ports = bootstrap.make_ports(
-                    self._settings, clock=self.clock, metrics=self.metrics, alerts=self.alerts, **self._given
+                    self._settings,
+                    clock=self.clock,
+                    rng=self._rng,
+                    gateway=self._gateway,
+                    journal=self._journal,
+                    metrics=self.metrics,
+                    alerts=self.alerts,
                 )
                 core = Core(self._settings, ports)
                 await core.open()
@@ -280,7 +288,10 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             if order_id is None and isinstance(params, Mapping):
                 order_id = params.get("client_order_id")
             log.record_error(
-                None if order_id is None else str(order_id)[:64], "execute", type(error).__name__, {"message": str(error)}
+                None if order_id is None else str(order_id)[:64],
+                "execute",
+                type(error).__name__,
+                {"message": str(error)},
             )
 
     # ---- following ----------------------------------------------------------------------------------------
@@ -369,7 +380,12 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         gateway = GuardedGateway(core.wire, self.clock, timeout=RECONCILIATION_READ_SECONDS)
         repairs = RegistryRepairs(core.registry, core.resolver, core.ports.journal, self.clock)
         reconciler = Reconciler(
-            core.ports.journal, gateway, self.clock, repairs=repairs, metrics=self.metrics, alerts=core.ports.alerts
+            core.ports.journal,
+            gateway,
+            self.clock,
+            repairs=repairs,
+            metrics=self.metrics,
+            alerts=core.ports.alerts,
         )
         report = await reconciler.run(period)
         core.last_reconciliation = report.finished_at

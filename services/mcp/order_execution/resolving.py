@@ -319,9 +319,7 @@ class Resolver:
         since = (order.sent_at or order.created_at) - CLOCK_SKEW
         if gateway.traits.lists_closed_orders:
             until = self._clock.now() + CLOCK_SKEW
-            closed = await self._wire.read(
-                lambda: gateway.closed_orders(since, until, order.symbol), deadline
-            )
+            closed = await self._wire.read(lambda: gateway.closed_orders(since, until, order.symbol), deadline)
             if isinstance(closed, Unavailable):
                 return closed
             found = _with_client_id(closed, order.order_id)
@@ -331,9 +329,7 @@ class Resolver:
             return await self._scan_trades(order, since, deadline)
         return NotFound()
 
-    async def _scan_trades(
-        self, order: Order, since: datetime, deadline: float
-    ) -> Found | NotFound | Unavailable:
+    async def _scan_trades(self, order: Order, since: datetime, deadline: float) -> Found | NotFound | Unavailable:
         gateway = self._wire.gateway
         trades = await self._wire.read(lambda: gateway.trades(since, order.symbol), deadline)
         if not isinstance(trades, TradeList):

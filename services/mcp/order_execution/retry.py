@@ -207,7 +207,7 @@ class _Run:
             logger.exception("the on_retry callback failed")
 
 
-async def run_with_retry(  # noqa: PLR0917 — each is injected, and needed in every call
+async def run_with_retry(
     operation: Callable[[], Awaitable[T]],
     policy: RetryPolicy,
     budget: RetryBudget,
@@ -242,14 +242,18 @@ async def _attempt(run: _Run) -> Any:
 
 
 def _delays() -> Generator[float, Retryable, None]:
-    """Answer each error with the delay before the next attempt; ending makes ``backoff`` raise the error."""
-    error = yield 0.0  # what is yielded first goes nowhere
-    while (run := error.run) is not None:
-        error.run = None
-        delay = run.delay_after(error)
-        if delay is None:
-            return
-        error = yield delay
+    """Answer each error with the delay before the next attempt; ending makes ``backoff`` raise the error.
+
+    No error is kept in a variable while waiting: its traceback leads back here, and the cycle would outlive the run.
+    """
+    delay: float | None = 0.0  # what is yielded first goes nowhere
+    while delay is not None:
+        delay = _delay_after((yield delay))
+
+
+def _delay_after(error: Retryable) -> float | None:
+    run, error.run = error.run, None
+    return None if run is None else run.delay_after(error)
 
 
 @functools.lru_cache(maxsize=16)

@@ -163,7 +163,11 @@ class Submission:
             return self._registry.get(order.order_id) or order
         except asyncio.CancelledError:
             if sending is not None:
-                self._doubt(sending, Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED), "the caller was cancelled")
+                self._doubt(
+                    sending,
+                    Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED),
+                    "the caller was cancelled",
+                )
             raise
         if sending is None:
             reason = outcome if isinstance(outcome, NotSent) else NotSent(ErrorCategory.INTERNAL, "no intent")
@@ -220,7 +224,11 @@ class Submission:
                 doubt = Doubt(self._clock.monotonic(), ErrorCategory.BAD_RESPONSE, refusal=outcome.reason)
                 return self._doubt(current, doubt, f"refused as {outcome.reason}: looked up before it is believed")
             return self._registry.record(lifecycle.rejected(current, now, outcome.reason))
-        return self._doubt(current, Doubt(self._clock.monotonic(), outcome.category), f"{outcome.category}: {outcome.message}")
+        return self._doubt(
+            current,
+            Doubt(self._clock.monotonic(), outcome.category),
+            f"{outcome.category}: {outcome.message}",
+        )
 
     def _accept(self, current: Order, outcome: Accepted, started: float) -> Order:
         seconds = self._clock.monotonic() - started

@@ -70,9 +70,7 @@ class Wire:
         self._metrics = metrics
         self._timeout = timeout
 
-    async def submit(
-        self, request: OrderRequest, deadline: float, before_send: BeforeSend
-    ) -> WriteOutcome:
+    async def submit(self, request: OrderRequest, deadline: float, before_send: BeforeSend) -> WriteOutcome:
         """Send an order once. Raises CircuitOpen when the breaker refuses, and what ``before_send`` raises."""
         return await self._write(Lane.SUBMIT, lambda: self.gateway.submit(request), deadline, before_send)
 
@@ -156,6 +154,7 @@ class Wire:
                 permit.neutral()
                 raise
             except Exception as error:
+                _logger.exception("the %s gateway failed while probing", self.gateway.name)
                 problem = Unavailable(ErrorCategory.INTERNAL, type(error).__name__)
             if problem is not None:
                 permit.failure()

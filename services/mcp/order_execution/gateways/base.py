@@ -117,7 +117,7 @@ class ExchangeOrder:
     time_in_force: TimeInForce = TimeInForce.GTC
     post_only: bool = False
     average_price: Decimal | None = None
-    fees: Mapping[str, Decimal] = NOTHING
+    fees: Mapping[str, Decimal] = field(default_factory=lambda: NOTHING)
     fills: tuple[Fill, ...] | None = None
     """Its trades; None where this answer does not carry them (they may then be listed)."""
     reason: str | None = None

@@ -1,0 +1,53 @@
+"""Exchange keys from the environment, or from files that it names and nobody else may read."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from .errors import ConfigurationError
+
+_KEYS: Final = ("api_key", "api_secret")
+_MAX_BYTES: Final = 65_536
+
+
+def exchange_credentials(name: object, exchange: object, environ: Mapping[str, str]) -> dict[str, str]:
+    """Find ``<EXCHANGE>_API_KEY`` and ``<EXCHANGE>_API_SECRET``, or ``…_FILE`` with their paths.
+
+    ``name`` is the gateway; with the gateway ccxt, ``exchange`` is the exchange. Raises ConfigurationError.
+    """
+    owner = exchange if name == "ccxt" else name
+    if not isinstance(owner, str) or owner == "paper":
+        return {}
+    prefix = re.sub(r"[^A-Z0-9]", "_", owner.upper())
+    found = {}
+    for key in _KEYS:
+        variable = f"{prefix}_{key.upper()}"
+        value = environ.get(variable)
+        path = environ.get(f"{variable}_FILE")
+        if value and path:
+            raise ConfigurationError(f"{variable} and {variable}_FILE are both set; set one of them", field=variable)
+        if path:
+            value = read_secret_file(Path(path), f"{variable}_FILE")
+        if value:
+            found[key] = value
+    return found
+
+
+def read_secret_file(path: Path, variable: str) -> str:
+    """Read a secret that only its owner may read. Raises ConfigurationError, which never shows the content."""
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ConfigurationError(
+                f"{variable}: {path} can be read by others; run: chmod 600 {path}", field=variable
+            )
+        content = path.read_bytes()[:_MAX_BYTES]
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: {path}: {error.strerror}", field=variable) from None
+    try:
+        return content.decode().strip()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{variable}: {path} is not text", field=variable) from None

@@ -1,0 +1,139 @@
+"""From what a caller passes to an exact request."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.mcp.order_execution.errors import InvalidOrder
+from services.mcp.order_execution.models import OrderType, Side, TimeInForce
+from services.mcp.order_execution.parameters import parse_deadline, parse_decimal, parse_request
+
+GOOD: dict[str, Any] = {"symbol": "BTC/USD", "side": "buy", "type": "limit", "amount": 0.1, "price": 50000.0}
+
+
+@pytest.mark.parametrize("value", [0.1, "0.1", Decimal("0.1"), "0.10", "1e-1"])
+def test_a_number_means_what_it_says_whatever_its_type(value: object) -> None:
+    """A float is read through str, so 0.1 is one tenth."""
+    assert parse_decimal("amount", value) == Decimal("0.1")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (float("nan"), "finite"),
+        (float("inf"), "finite"),
+        ("-Infinity", "finite"),
+        (Decimal("NaN"), "finite"),
+        (Decimal("sNaN"), "finite"),
+        (-1, "above zero"),
+        (0, "above zero"),
+        ("0.00", "above zero"),
+        ("", "positive number"),
+        ("1_000", "positive number"),
+        ("ten", "positive number"),
+        (None, "positive number"),
+        (True, "positive number"),
+        ([1], "positive number"),
+        (b"1", "positive number"),
+        ("1" * 200, "positive number"),
+        ("1.00000000000000000000000000001", "digits"),
+        ("1e30", "digits"),
+        ("1e-30", "digits"),
+        (10**50, "digits"),
+    ],
+)
+def test_a_bad_number_is_refused_by_name(value: object, expected: str) -> None:
+    """The error names the field and what was expected."""
+    with pytest.raises(InvalidOrder, match=expected) as caught:
+        parse_decimal("amount", value)
+    assert caught.value.field == "amount"
+
+
+def test_the_seed_order_is_read() -> None:
+    """The order of the user's document."""
+    request = parse_request(GOOD, "new")
+    assert (request.client_order_id, request.side, request.type) == ("new", Side.BUY, OrderType.LIMIT)
+    assert (request.amount, request.price, request.time_in_force) == (
+        Decimal("0.1"),
+        Decimal(50000),
+        TimeInForce.GTC,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"symbol": "BTCUSD"}, "symbol"),
+        ({"symbol": None}, "symbol"),
+        ({"symbol": "btc/usd"}, "symbol"),
+        ({"side": "hold"}, "side"),
+        ({"side": None}, "side"),
+        ({"type": "iceberg"}, "type"),
+        ({"type": 3}, "type"),
+        ({"price": None}, "price"),
+        ({"type": "market"}, "price"),
+        ({"stop_price": 1}, "stop_price"),
+        ({"type": "stop_limit"}, "stop_price"),
+        ({"time_in_force": "GTD"}, "time_in_force"),
+        ({"type": "stop", "price": None, "stop_price": 1, "time_in_force": "IOC"}, "time_in_force"),
+        ({"post_only": "yes"}, "post_only"),
+        ({"post_only": True, "time_in_force": "IOC"}, "post_only"),
+        ({"client_order_id": "no spaces"}, "client_order_id"),
+        ({"client_order_id": ""}, "client_order_id"),
+        ({"client_order_id": 7}, "client_order_id"),
+        ({"client_order_id": "x" * 65}, "client_order_id"),
+        ({"quantity": 1}, "quantity"),
+    ],
+)
+def test_each_bad_parameter_has_its_own_error(changes: dict[str, Any], field: str) -> None:
+    """Nothing is guessed; the field is named."""
+    with pytest.raises(InvalidOrder) as caught:
+        parse_request({**GOOD, **changes}, "new")
+    assert caught.value.field == field
+
+
+def test_a_mistyped_key_is_met_with_the_right_one() -> None:
+    """The error helps."""
+    with pytest.raises(InvalidOrder, match="did you mean 'amount'"):
+        parse_request({**GOOD, "amout": 1}, "new")
+
+
+def test_only_a_mapping_is_an_order() -> None:
+    """A list is refused by type."""
+    with pytest.raises(InvalidOrder, match="mapping"):
+        parse_request([1], "new")  # type: ignore[arg-type]
+
+
+def test_a_deadline_of_ones_own() -> None:
+    """Seconds, positive, at most a day; the default otherwise."""
+    assert parse_deadline({}, 60.0) == 60.0
+    assert parse_deadline({"deadline_seconds": "1.5"}, 60.0) == 1.5
+    with pytest.raises(InvalidOrder, match="86400"):
+        parse_deadline({"deadline_seconds": 100_000}, 60.0)
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.decimals(), st.binary(max_size=4)
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*GOOD, "stop_price", "time_in_force", "post_only", "client_order_id", "x"]), ANYTHING
+    )
+)
+def test_arbitrary_parameters_end_in_a_request_or_in_our_error(changes: dict[str, Any]) -> None:
+    """Never another exception, and what is accepted is exact and positive."""
+    try:
+        request = parse_request({**GOOD, **changes}, "new")
+    except InvalidOrder as error:
+        assert error.field
+    else:
+        assert request.amount > 0
+        assert request.price is None or math.isfinite(request.price)
