@@ -216,7 +216,7 @@ class FakeExchange(Gateway):
             await asyncio.sleep(self.hang)
             return Unknown(ErrorCategory.TIMEOUT, "hung")
         if isinstance(step, float):  # arrives so many seconds late
-            self._late.append(asyncio.get_running_loop().create_task(self._arrive(step, request)))
+            self._late.append(asyncio.get_running_loop().create_task(self._arrive(step, request), name="late"))
             return Unknown(ErrorCategory.TIMEOUT, "late")
         duplicate = self._duplicate(request)
         if duplicate:

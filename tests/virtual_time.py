@@ -120,6 +120,7 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int = 0, sh
         task = loop.create_task(main())
         task.add_done_callback(lambda _: loop.stop())
         loop.run_forever()
+        _end_all_tasks(loop)
         if loop.failure is not None:
             raise loop.failure
         return task.result()
@@ -128,3 +129,12 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int = 0, sh
         loop._ready.clear()
         loop._scheduled.clear()
         loop.close()
+
+
+def _end_all_tasks(loop: VirtualLoop) -> None:
+    """Cancel what is left, as asyncio.run does."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))

@@ -414,6 +414,7 @@ def test_forced_open_never_heals_by_itself() -> None:
     assert [event.reason for event in bench.events] == ["maintenance tonight"]
     bench.breaker.close()
     assert bench.breaker.allows()
+    bench.breaker.check()
     assert bench.changes() == [(CLOSED, FORCED_OPEN), (FORCED_OPEN, CLOSED)]
 
 

@@ -216,6 +216,26 @@ def test_callers_that_give_up_one_after_the_other_do_not_push_the_line_back() ->
     run_virtual(main)
 
 
+def test_those_who_have_left_the_line_are_not_counted_any_more() -> None:
+    """Served, refused in the line or cancelled: the next caller's wait does not include them."""
+
+    async def main() -> None:
+        limits = limiter(submit=(1.0, 1))
+        await leave_together(limits, *["submit"] * 5)
+        hurried = asyncio.ensure_future(leave(limits, "submit", START + 6))
+        gone = asyncio.ensure_future(limits.acquire("submit"))
+        await asyncio.sleep(0.2)
+        gone.cancel()
+        limits.penalise(3)
+        assert await hurried is None
+        await asyncio.sleep(60)
+        assert limits.wait("submit") == 0
+        assert await limits.acquire("submit", now() + START)
+        assert limits.wait("submit") == pytest.approx(1)
+
+    run_virtual(main)
+
+
 # ---- several lanes ---------------------------------------------------------------------------------------
 
 
@@ -288,6 +308,26 @@ def test_a_cancel_goes_at_once_although_orders_use_all_that_they_may() -> None:
         for task in queue:
             task.cancel()
         await asyncio.gather(*queue, return_exceptions=True)
+
+    run_virtual(main)
+
+
+def test_a_newcomer_of_another_lane_does_not_snatch_the_slot_that_another_waited_for() -> None:
+    """It asks in the very moment in which the slot comes free, before the one who waits has woken."""
+
+    async def main() -> None:
+        limits = limiter(shared=(1.0, 1), cancel_reserve=0.0)
+        await limits.acquire("submit")
+
+        async def newcomer() -> float | None:
+            await asyncio.sleep(1)
+            return await leave(limits, "query")
+
+        late = asyncio.ensure_future(newcomer())
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(leave(limits, "submit"))
+        assert await waiting == pytest.approx(1, abs=EPS)
+        assert await late == pytest.approx(2, abs=EPS)
 
     run_virtual(main)
 
@@ -381,6 +421,23 @@ def test_the_head_of_the_line_gives_up_when_a_penalty_outlasts_its_deadline() ->
         assert await head is None
         assert now() == pytest.approx(1, abs=EPS)
         assert await leave(limits, "submit") == pytest.approx(20.5, abs=EPS)
+
+    run_virtual(main)
+
+
+def test_a_second_penalty_reaches_those_who_wait_for_the_end_of_the_first() -> None:
+    """Also in a lane without a limit of its own."""
+
+    async def main() -> None:
+        limits = limiter()
+        limits.penalise(5)
+        hurried = asyncio.ensure_future(leave(limits, "query", START + 8))
+        patient = asyncio.ensure_future(leave(limits, "query"))
+        await asyncio.sleep(2)
+        limits.penalise(20)
+        assert await hurried is None
+        assert now() == pytest.approx(5, abs=EPS)
+        assert await patient == pytest.approx(22, abs=EPS)
 
     run_virtual(main)
 

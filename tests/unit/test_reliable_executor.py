@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -27,71 +25,12 @@ from services.mcp.order_execution import (
     OrderRejected,
     OrderState,
     OrderUnresolved,
-    ReliableOrderExecutor,
     RiskLimitExceeded,
 )
 from services.mcp.order_execution.gateways.base import NotSent, Rejected
-from services.mcp.order_execution.journals.memory import MemoryJournal, MemoryStore
 from services.mcp.order_execution.models import EventKind, Step
-from tests.fakes import BLIND, FOREVER, OPEN_ONLY, FakeExchange
-from tests.virtual_time import VirtualClock, run_virtual
-
-ORDER: dict[str, Any] = {"symbol": "BTC/USD", "side": "buy", "type": "limit", "amount": "0.1", "price": "50000"}
-CONFIG: dict[str, Any] = {"transaction_log": {"path": None}}
-REFUSED = NotSent(ErrorCategory.CONNECTION, "refused")
-
-
-class World:
-    """One exchange, one disk, and the executors that live and die on them."""
-
-    def __init__(self, config: dict[str, Any] | None = None, traits: Any = FOREVER) -> None:
-        self.config = {**CONFIG, **(config or {})}
-        self.clock = VirtualClock()
-        self.exchange = FakeExchange(self.clock, traits)
-        self.store = MemoryStore()
-        self.bot = self.start()
-
-    def start(self) -> ReliableOrderExecutor:
-        """A new life on the same disk."""
-        self.journal = MemoryJournal(self.store, commit_seconds=0.001)
-        self.bot = ReliableOrderExecutor(
-            self.config, gateway=self.exchange, journal=self.journal, clock=self.clock, rng=random.Random(1)
-        )
-        return self.bot
-
-    async def crash(self) -> ReliableOrderExecutor:
-        """Die without a word, as by SIGKILL, and start again."""
-        self.journal.abandon()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            if task.get_name() != "late":
-                task.cancel()
-        await asyncio.sleep(0)
-        return self.start()
-
-    def journalled(self, order_id: str) -> list[str]:
-        """The kinds of events that the journal holds of an order."""
-        return [str(event["kind"]) for event in self.store.events if event["order_id"] == order_id]
-
-
-def scenario(config: dict[str, Any] | None = None, traits: Any = FOREVER) -> Callable[..., Callable[[], None]]:
-    """Run the test in virtual time in a world of its own; its bot is closed at the end."""
-
-    def decorate(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
-        def run() -> None:
-            async def main() -> None:
-                world = World(config, traits)
-                try:
-                    await test(world)
-                finally:
-                    await world.bot.close()
-                    await world.exchange.close()
-
-            run_virtual(main)
-
-        run.__name__, run.__doc__ = test.__name__, test.__doc__
-        return run
-
-    return decorate
+from tests.fakes import BLIND, FOREVER, OPEN_ONLY
+from tests.worlds import ORDER, REFUSED, World, scenario
 
 
 @scenario()
@@ -122,7 +61,7 @@ async def test_a_lost_request_is_sent_again_under_the_same_id_once_it_cannot_arr
     order_id = await w.bot.execute_order(ORDER)
     assert w.clock.monotonic() - start >= FOREVER.unresolvable_for
     assert [request.client_order_id for request in w.exchange.submits] == [order_id, order_id]
-    assert w.journalled(order_id)[:4] == ["intent", "unknown", "resend", "accepted"]
+    assert (await w.journalled(order_id))[:4] == ["intent", "unknown", "resend", "accepted"]
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 1.9])
@@ -285,7 +224,7 @@ async def test_a_cancelled_caller_leaves_an_honest_record(w: World) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert "unknown" in w.journalled("mine")
+    assert "unknown" in await w.journalled("mine")
     await asyncio.sleep(1)
     assert (await w.bot.get_order_status("mine")).state is OrderState.OPEN
     assert len(w.exchange.named("mine")) == 1
@@ -296,6 +235,7 @@ async def test_a_caller_cancelled_before_sending_leaves_nothing_behind(w: World)
     """Cancelled while the intent is being made durable: never sent, and said so."""
     await w.bot.open()
     await w.bot.execute_order(ORDER)
+    await w.journal.flush()
     w.journal.commit_seconds = 5.0
     task = asyncio.create_task(w.bot.execute_order({**ORDER, "client_order_id": "mine"}))
     await asyncio.sleep(1)
@@ -317,7 +257,7 @@ async def test_a_hanging_exchange_is_a_timeout_and_a_timeout_is_unknown(w: World
     w.exchange.hang = 1000.0
     order = await w.bot.get_order_status(await w.bot.execute_order(ORDER))
     assert order.state is OrderState.OPEN
-    assert "unknown" in w.journalled(order.order_id)
+    assert "unknown" in await w.journalled(order.order_id)
 
 
 @scenario()
@@ -383,7 +323,7 @@ async def test_later_truth_reopens_what_was_closed_here(w: World) -> None:
     await w.bot.reconcile_orders()
     order = await w.bot.get_order_status("mine")
     assert (order.state, order.exchange_order_id) == (OrderState.OPEN, "X1")
-    assert "reopened" in w.journalled("mine")
+    assert "reopened" in await w.journalled("mine")
 
 
 # ---- restart ---------------------------------------------------------------------------------------------------
@@ -394,7 +334,7 @@ async def test_after_a_crash_an_order_that_landed_is_found(w: World) -> None:
     """Killed while the exchange answered; the next life adopts it, and the same call gives its id."""
     w.exchange.script.append("placed, hang")
     params = {**ORDER, "client_order_id": "mine"}
-    asyncio.create_task(w.bot.execute_order(params))
+    w.background(w.bot.execute_order(params))
     await asyncio.sleep(1)
     await w.crash()
     assert await w.bot.execute_order(params) == "mine"
@@ -406,7 +346,7 @@ async def test_after_a_crash_an_order_that_did_not_land_starts_afresh_when_it_is
     """Its caller died without an answer: executing everything again places it, once."""
     w.exchange.script.append("hang")
     params = {**ORDER, "client_order_id": "mine"}
-    asyncio.create_task(w.bot.execute_order(params))
+    w.background(w.bot.execute_order(params))
     await asyncio.sleep(1)
     await w.crash()
     await w.bot.open()
@@ -421,7 +361,7 @@ async def test_after_a_crash_an_order_that_did_not_land_starts_afresh_when_it_is
 async def test_new_orders_wait_until_the_old_ones_are_resolved(w: World) -> None:
     """And are refused, never sent, when that takes too long."""
     w.exchange.script.append("hang")
-    asyncio.create_task(w.bot.execute_order({**ORDER, "client_order_id": "mine"}))
+    w.background(w.bot.execute_order({**ORDER, "client_order_id": "mine"}))
     await asyncio.sleep(1)
     await w.crash()
     with pytest.raises(OrderNotSent, match="earlier life"):
@@ -433,7 +373,7 @@ async def test_new_orders_wait_until_the_old_ones_are_resolved(w: World) -> None
 async def test_an_order_waiting_for_a_retry_is_not_sent_after_a_restart(w: World) -> None:
     """Its price is stale: EXPIRED, never_sent."""
     w.exchange.script.extend([NotSent(ErrorCategory.MAINTENANCE, "closed", retry_after=30.0)])
-    asyncio.create_task(w.bot.execute_order({**ORDER, "client_order_id": "mine"}))
+    w.background(w.bot.execute_order({**ORDER, "client_order_id": "mine"}))
     await asyncio.sleep(1)
     await w.crash()
     await w.bot.open()
@@ -448,7 +388,7 @@ async def test_a_wish_to_cancel_survives_a_crash(w: World) -> None:
     """The next life goes on cancelling."""
     order_id = await w.bot.execute_order(ORDER)
     w.exchange.cancel_script.extend(["lost request"] * 3)
-    asyncio.create_task(w.bot.cancel_order(order_id))
+    w.background(w.bot.cancel_order(order_id))
     await asyncio.sleep(0.02)
     await w.crash()
     await w.bot.open()
@@ -847,7 +787,7 @@ async def test_a_circuit_forced_open_stays_so_until_it_is_reset(w: World) -> Non
 async def test_without_a_journal_nothing_is_sent_and_cancels_go_on(w: World) -> None:
     """The first failure stops new orders until resume() has opened the journal anew."""
     order_id = await w.bot.execute_order(ORDER)
-    w.journal.fail_next = True
+    w.journal.fail_next()
     for _ in range(2):
         with pytest.raises(JournalUnavailable):
             await w.bot.execute_order({**ORDER, "client_order_id": "mine"})
@@ -906,7 +846,7 @@ async def test_closing_lets_what_is_in_flight_finish(w: World) -> None:
     await asyncio.sleep(0.1)
     await w.bot.close()
     assert await placing == "mine"
-    assert w.store.orders["mine"].state is OrderState.OPEN
+    assert w.on_disk("mine").state is OrderState.OPEN
 
 
 @scenario({"confirmation": {"close_timeout_seconds": 1}})
@@ -918,7 +858,7 @@ async def test_closing_in_time_leaves_the_rest_to_the_next_life(w: World) -> Non
     await w.bot.close()
     with pytest.raises(OrderUnresolved):
         await placing
-    assert w.store.orders["mine"].state is OrderState.UNKNOWN
+    assert w.on_disk("mine").state is OrderState.UNKNOWN
 
 
 @scenario()
@@ -926,8 +866,8 @@ async def test_after_everything_nothing_is_left_over(w: World) -> None:
     """No task, no reservation, no waiter."""
     w.exchange.script.extend(["ok", "lost reply", "lost request", REFUSED, Rejected("no"), 0.5])
     await asyncio.gather(*(w.bot.execute_order(ORDER) for _ in range(6)), return_exceptions=True)
-    for order in list(w.store.orders.values()):
-        await w.bot.cancel_order(order.order_id)
+    for order_id in list(w.store.orders):
+        await w.bot.cancel_order(order_id)
     await asyncio.sleep(60)
     core = w.bot._core
     assert core is not None

@@ -19,7 +19,7 @@ from .metrics import Metrics
 from .transaction_log import TransactionLog
 
 if TYPE_CHECKING:
-    from .reconciliation import Reconciler
+    from .reconciliation import AlertThresholds, Reconciler
 
 _SQLITE = "sqlite:///"
 
@@ -111,7 +111,9 @@ def make_ports(
 
 
 @asynccontextmanager
-async def open_companion(settings: Settings) -> AsyncIterator[Reconciler]:
+async def open_companion(
+    settings: Settings, thresholds: AlertThresholds | None = None
+) -> AsyncIterator[Reconciler]:
     """A reconciler that only reads, for use beside the process that owns the journal."""
     from .reconciliation import Reconciler  # noqa: PLC0415 - the executor's import stays light
 
@@ -122,7 +124,7 @@ async def open_companion(settings: Settings) -> AsyncIterator[Reconciler]:
     try:
         await gateway.open()
         try:
-            yield Reconciler(journal, gateway, clock, repairs=None)
+            yield Reconciler(journal, gateway, clock, repairs=None, thresholds=thresholds)
         finally:
             await gateway.close()
     finally:

@@ -316,16 +316,14 @@ class CircuitBreaker:
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def _wait(self, now: float) -> float | None:
-        """Seconds until ``acquire()`` may succeed: 0 for now, None for never by itself."""
+        """Seconds until a circuit that is not closed may let one through: 0 for now, None for never by itself."""
         if self._state is CircuitState.FORCED_OPEN:
             return None
         if self._state is CircuitState.OPEN:
             return max(0.0, self._opened_at + self._policy.cool_down(self._reopenings) * self._jitter - now)
-        if self._state is CircuitState.HALF_OPEN:
-            leases = [end for end in self._lease_ends() if end > now]
-            surplus = len(leases) - self._policy.half_open_probes
-            return leases[surplus] - now if surplus >= 0 else 0.0
-        return 0.0
+        leases = [end for end in self._lease_ends() if end > now]
+        surplus = len(leases) - self._policy.half_open_probes
+        return leases[surplus] - now if surplus >= 0 else 0.0
 
     def _lease_ends(self) -> list[float]:
         return [granted + self._policy.probe_lease_seconds for granted in self._probes.values()]

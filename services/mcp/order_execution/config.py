@@ -39,7 +39,7 @@ _MODEL: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, val
 
 def _no_bool(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a number is expected, not true or false")
+        raise ValueError("a number, not true or false")
     return value
 
 
@@ -61,7 +61,9 @@ def _number(value: object) -> float | None:
 
 Float = Annotated[float, BeforeValidator(_no_bool)]
 Int = Annotated[int, BeforeValidator(_no_bool)]
-Amount = Annotated[Decimal, BeforeValidator(lambda value: str(_no_bool(value)) if isinstance(value, float) else _no_bool(value))]
+Amount = Annotated[
+    Decimal, BeforeValidator(lambda value: str(_no_bool(value)) if isinstance(value, float) else _no_bool(value))
+]
 
 
 class GatewaySettings(BaseModel):
@@ -95,7 +97,9 @@ class GatewaySettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name == "ccxt" and not self.exchange:
-            raise ValueError("exchange: expected ccxt's id of an exchange, such as 'binance', with the gateway ccxt")
+            raise ValueError(
+                "exchange: expected ccxt's id of an exchange, such as 'binance', with the gateway ccxt"
+            )
         return self
 
 
@@ -211,7 +215,9 @@ class CircuitBreakerSettings(BaseModel):
         if self.warning_threshold >= self.error_threshold:
             raise ValueError(f"warning_threshold: expected less than error_threshold ({self.error_threshold:g})")
         if self.max_cool_down_seconds < self.cool_down_seconds:
-            raise ValueError(f"max_cool_down_seconds: expected at least cool_down_seconds ({self.cool_down_seconds:g})")
+            raise ValueError(
+                f"max_cool_down_seconds: expected at least cool_down_seconds ({self.cool_down_seconds:g})"
+            )
         return self
 
 
@@ -357,7 +363,7 @@ def load_settings(
     try:
         return Settings(**merged)
     except ValidationError as error:
-        raise _translated(error, merged) from None
+        raise translated(error, Settings) from None
     except TypeError as error:
         raise ConfigurationError(f"configuration: {error}") from None
 
@@ -445,19 +451,19 @@ def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
 # ---- errors ---------------------------------------------------------------------------------------------------
 
 
-def _translated(error: ValidationError, given: Mapping[str, Any]) -> ConfigurationError:
+def translated(error: ValidationError, model: type[BaseModel]) -> ConfigurationError:
     """Make one error that names each wrong field, what was expected and what was got, secrets apart."""
-    lines = list(_describe(error))
+    lines = list(_describe(error, model))
     first = next(iter(error.errors(include_url=False)))
     return ConfigurationError("; ".join(lines), field=".".join(str(part) for part in first["loc"]) or None)
 
 
-def _describe(error: ValidationError) -> Iterator[str]:
+def _describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         loc = [str(part) for part in problem["loc"]]
         path = ".".join(loc) or "configuration"
         if problem["type"] == "extra_forbidden":
-            yield f"{path}: there is no such setting{_suggest(path, list(_names(Settings)))}"
+            yield f"{path}: there is no such setting{_suggest(path, list(_names(model)))}"
             continue
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "value_error" and ": " in message.split(" ")[0] + " ":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Final
 
 from . import lifecycle
@@ -108,18 +110,12 @@ class Confirmer:
         orders read anew in between, before it is recorded.
         """
         batch = list(self._unchecked)
-        for look in range(BALANCE_LOOKS):
-            if look:
-                await self._tracker.round()
-                await asyncio.sleep(self._settle * 2**look)
-            if not await self._funds.refresh(max_age=0.0):
-                continue
-            if not self._funds.deviations():
-                self._record(batch, ok=True, detail=None)
-                return
-        deviations = self._funds.deviations()
-        if not deviations:
+        deviations = await self._lasting_deviations()
+        if deviations is None:
             return  # the balances could not be read; the orders wait for the next check
+        if not deviations:
+            self._record(batch, ok=True, detail=None)
+            return
         detail = "; ".join(
             f"{currency}: expected {plain_decimal(expected)}, the exchange says {plain_decimal(told)}"
             for currency, (expected, told) in sorted(deviations.items())
@@ -127,6 +123,27 @@ class Confirmer:
         _logger.warning("balances differ from what fills say: %s", detail)
         self._record(batch, ok=False, detail=detail)
         self._funds.rebase()
+
+    async def deviations(self) -> Mapping[str, tuple[Decimal, Decimal]]:
+        """Tell which balances are not what fills say, (expected, told), and expect from the told ones on."""
+        deviations = await self._lasting_deviations()
+        if deviations:
+            self._funds.rebase()
+        return deviations or {}
+
+    async def _lasting_deviations(self) -> dict[str, tuple[Decimal, Decimal]] | None:
+        """Deviations that a few looks at orders and balances do not explain; None: the balances are not told."""
+        answered = False
+        for look in range(BALANCE_LOOKS):
+            if look:
+                await self._tracker.round()
+                await asyncio.sleep(self._settle * 2**look)
+            if not await self._funds.refresh(max_age=0.0):
+                continue
+            answered = True
+            if not self._funds.deviations():
+                return {}
+        return self._funds.deviations() if answered else None
 
     def _record(self, batch: list[str], *, ok: bool, detail: str | None) -> None:
         now = self._clock.now()

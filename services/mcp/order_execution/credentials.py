@@ -29,7 +29,9 @@ def exchange_credentials(name: object, exchange: object, environ: Mapping[str, s
         value = environ.get(variable)
         path = environ.get(f"{variable}_FILE")
         if value and path:
-            raise ConfigurationError(f"{variable} and {variable}_FILE are both set; set one of them", field=variable)
+            raise ConfigurationError(
+                f"{variable} and {variable}_FILE are both set; set one of them", field=variable
+            )
         if path:
             value = read_secret_file(Path(path), f"{variable}_FILE")
         if value:

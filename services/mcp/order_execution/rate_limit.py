@@ -176,16 +176,16 @@ class RateLimiter:
         """Wait for one's turn in the line, then at each bucket, and take from all of them at once.
 
         From the narrowest to the widest: a lane that is slow by itself must not hold the others' turn. What
-        is ready stays ready, as nobody takes out of turn; a penalty alone changes that: hence the last wait.
+        is ready stays ready, as nobody takes out of turn, unless a penalty comes: hence the look at all so far.
         """
         async with AsyncExitStack() as turns:
             await turns.enter_async_context(line.turn)
-            for stage in line.stages:
-                await turns.enter_async_context(stage.turn)
-                if not await self._sleep_until_ready((stage,), deadline):
-                    return False
-            if not await self._sleep_until_ready(line.stages, deadline):
+            if not await self._sleep_until_ready((), deadline):
                 return False
+            for number, stage in enumerate(line.stages, start=1):
+                await turns.enter_async_context(stage.turn)
+                if not await self._sleep_until_ready(line.stages[:number], deadline):
+                    return False
             line.take(self._monotonic())
             return True
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from . import bootstrap, lifecycle
 from .alerts import Alerts, Level
@@ -19,6 +19,8 @@ from .core import HALT_FLAG, Core
 from .errors import (
     ConfigurationError,
     DuplicateOrder,
+    ErrorCategory,
+    ExchangeUnavailable,
     ExecutorClosed,
     InvalidOrder,
     OrderExecutionError,
@@ -48,7 +50,11 @@ from .statistics import Outcomes, quantile
 from .submission import verdict
 from .wire import Lane
 
+if TYPE_CHECKING:
+    from .reconciliation import AlertThresholds
+
 RECONCILIATION_READ_SECONDS = 300.0
+RECONCILIATION_RECOVERY_SECONDS = 60.0
 
 
 class ReliableOrderExecutor(OrderExecutionInterface):
@@ -369,14 +375,27 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             last_reconciliation_at=core.last_reconciliation,
         )
 
-    async def reconcile_orders(self, period: str = "daily") -> ReconciliationReport:
+    async def reconcile_orders(
+        self,
+        period: str = "daily",
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        thresholds: AlertThresholds | None = None,
+    ) -> ReconciliationReport:
         """Compare journal and exchange over the last hour, day or week, and repair our record.
+
+        ``progress`` is told (done, expected) orders; ``thresholds`` decide whether the report raises an alert.
 
         Raises ConfigurationError for another period, ExchangeUnavailable when the exchange does not answer.
         """
-        from .reconciliation import Reconciler  # noqa: PLC0415 - the package's import stays light
+        from .reconciliation import Reconciler, since_of  # noqa: PLC0415 - the package's import stays light
 
+        since_of(period, self.clock.now())
         core = await self._opened()
+        try:
+            await core.wait_recovered(self.clock.monotonic() + RECONCILIATION_RECOVERY_SECONDS)
+        except OrderNotSent as error:
+            raise ExchangeUnavailable(str(error), category=ErrorCategory.TIMEOUT) from None
         gateway = GuardedGateway(core.wire, self.clock, timeout=RECONCILIATION_READ_SECONDS)
         repairs = RegistryRepairs(core.registry, core.resolver, core.ports.journal, self.clock)
         reconciler = Reconciler(
@@ -386,8 +405,10 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             repairs=repairs,
             metrics=self.metrics,
             alerts=core.ports.alerts,
+            thresholds=thresholds,
+            balance_check=core.confirmer.deviations,
         )
-        report = await reconciler.run(period)
+        report = await reconciler.run(period, progress=progress)
         core.last_reconciliation = report.finished_at
         return report
 

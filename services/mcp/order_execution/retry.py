@@ -244,7 +244,7 @@ async def _attempt(run: _Run) -> Any:
 def _delays() -> Generator[float, Retryable, None]:
     """Answer each error with the delay before the next attempt; ending makes ``backoff`` raise the error.
 
-    No error is kept in a variable while waiting: its traceback leads back here, and the cycle would outlive the run.
+    No error is kept in a variable while waiting: its traceback leads back here, a cycle that outlives the run.
     """
     delay: float | None = 0.0  # what is yielded first goes nowhere
     while delay is not None:

@@ -115,6 +115,7 @@ class Wire:
         deadline: float,
         before_send: BeforeSend | None,
     ) -> WriteOutcome:
+        self.breakers[lane].check()  # a refused request shall not use up the rate of others
         if not await self._limiter.acquire(lane, deadline):
             return NotSent(ErrorCategory.RATE_LIMITED, "our own rate limit outlasts the deadline")
         permit = await self._permit(lane)
@@ -163,7 +164,8 @@ class Wire:
             permit.success()
             permit = breaker.acquire()
             if probes >= _MAX_PROBES:
-                break
+                permit.neutral()
+                raise CircuitOpen(lane, retry_after=0.0)
         return permit
 
     def _account(self, lane: Lane, permit: Permit, outcome: object) -> None:

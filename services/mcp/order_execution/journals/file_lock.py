@@ -44,7 +44,7 @@ class FileLock:
             self._descriptor = None
 
     def held(self) -> bool:
-        """Whether the lock is held and its name still means it: false once the file was removed or replaced."""
+        """Whether the lock is held and its name still means it; not once the file was removed or replaced."""
         if self._descriptor is None:
             return False
         mine = os.fstat(self._descriptor)

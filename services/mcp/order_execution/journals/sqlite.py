@@ -64,14 +64,15 @@ class SQLiteJournal(Journal):
     """Orders and events in one SQLite file.
 
     ``max_lag_seconds``: above this lag ``commit`` refuses. ``min_free_bytes``: below this much free disk
-    intents and resends are refused; the rest goes on, to close what is open. ``lock_wait_seconds``: how long
-    ``open`` tries to become the one writer. ``max_waiting``: entries that may wait at once. ``switch_interval``
-    (seconds): how often threads take turns in this *process* while the journal is open; 0.0001 keeps a
-    saturated event loop from starving the writer.
+    intents and resends are refused; the rest goes on, to close what is open. ``lock_wait_seconds``: how
+    long ``open`` tries to become the one writer. ``max_waiting``: entries that may wait at once.
+    ``switch_interval`` (seconds): how often threads take turns in this *process* while the journal is open;
+    0.0001 keeps a saturated event loop from starving the writer.
 
     After a failed append nothing further is written, neither by ``commit`` (which raises) nor by ``enqueue``
     (which drops, since the exchange can tell it again); ``health()`` and ``flush()`` say so, and reads answer
-    from what the file holds. Closing and opening anew ends that state. A ``commit`` waits as long as the disk
+    from what the file holds. Closing and opening anew ends that state, also on
+    the same object. A ``commit`` waits as long as the disk
     takes; its caller bounds it with a timeout. All methods belong to the event loop in which ``open`` ran,
     except ``close``, which any loop may call, and ``health``, which any thread may.
     """
@@ -101,6 +102,7 @@ class SQLiteJournal(Journal):
         self._switch_interval = switch_interval
         self._former_interval: float | None = None
         self._phase = _Phase.CLOSED
+        self._failed: str | None = None  # why the last opening ended in failure, until the next one succeeds
         self._closing = asyncio.Lock()
         self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._lock: FileLock | None = None
@@ -130,12 +132,13 @@ class SQLiteJournal(Journal):
             await self._shut_down()
             raise
         self._phase = _Phase.OPEN
+        self._failed = None
 
     async def close(self) -> None:
         """Write what waits, move the log into the file, end the threads, release the lock.
 
-        Raises JournalError when entries that were waiting could not be made durable, or when the disk does not
-        answer within 30 seconds; in the latter case the lock stays held, for the thread may still write.
+        Raises JournalError when entries that were waiting could not be made durable, or when the disk does
+        not answer within 30 seconds; then the lock stays held, for the thread may still write.
         """
         async with self._closing:
             if self._phase is _Phase.CLOSED:
@@ -150,9 +153,12 @@ class SQLiteJournal(Journal):
     async def commit(self, event: OrderEvent) -> None:
         """Append and return once it is durable. See :meth:`Journal.commit`."""
         order_id = event.order_id
-        if not self.read_only and self._phase is not _Phase.OPEN:
-            raise JournalUnavailable(f"the journal {self._path} is not open", order_id=order_id)
-        writer = self._require_writer()
+        try:
+            writer = self._require_writer()
+        except JournalReadOnly:
+            raise
+        except JournalError as error:
+            raise JournalUnavailable(str(error), order_id=order_id) from error
         if writer.failure is not None:
             raise JournalUnavailable(
                 f"the journal refuses orders until it is opened anew: {writer.failure}", order_id=order_id
@@ -168,6 +174,8 @@ class SQLiteJournal(Journal):
 
     def enqueue(self, event: OrderEvent) -> None:
         """Append behind. After a failure the entry is dropped; see :meth:`Journal.enqueue`."""
+        if self._failed is not None and not self.read_only:
+            return  # between the failure and the next opening
         writer = self._require_writer()
         if writer.failure is not None:
             return
@@ -243,7 +251,7 @@ class SQLiteJournal(Journal):
         """Where the journal stands now; any thread may ask."""
         writer = self._writer
         if self._phase is not _Phase.OPEN:
-            return JournalHealth(lag=0.0, failure="the journal is not open")
+            return JournalHealth(lag=0.0, failure=self._failed or "the journal is not open")
         if writer is None:
             return JournalHealth(lag=0.0)
         return JournalHealth(lag=writer.lag(), failure=writer.failure, waiting=writer.waiting)
@@ -268,7 +276,7 @@ class SQLiteJournal(Journal):
                 await self._close_connections()
         except TimeoutError as error:
             raise JournalError(
-                f"the journal {self._path} did not finish writing within {_CLOSE_SECONDS:.0f} s; it stays locked"
+                f"the journal {self._path} did not end within {_CLOSE_SECONDS:.0f} s; it stays locked"
             ) from error
         if self._former_interval is not None:
             sys.setswitchinterval(self._former_interval)
@@ -283,6 +291,7 @@ class SQLiteJournal(Journal):
         if writer is not None and writer.running:
             await writer.drain()
         if writer is not None and writer.failure is not None:
+            self._failed = writer.failure
             # Whoever closes last moves the log into the file, unless it may only read. After a failure the
             # log stays as it is, for the next opening to judge.
             await self._close_writer()
@@ -309,9 +318,7 @@ class SQLiteJournal(Journal):
 
     def _require_writer(self) -> SQLiteWriter:
         if self.read_only:
-            raise JournalReadOnly(
-                f"the journal {self._given_path} was opened read-only; its writer is another process"
-            )
+            raise JournalReadOnly(f"the journal {self._given_path} is open for reading only")
         self._require_open()
         if self._writer is None:
             raise JournalError(f"the journal {self._path} is not open")

@@ -57,7 +57,7 @@ def get_order(connection: sqlite3.Connection, order_id: str) -> Order | None:
 
 
 def find_by_exchange_id(connection: sqlite3.Connection, exchange_order_id: str) -> Order | None:
-    """Return the order with this id at the exchange, the youngest where an exchange used it twice, or None."""
+    """Return the order with this id at the exchange, the youngest if it was used twice, or None."""
     row = connection.execute(FIND_BY_EXCHANGE_ID, (clean_text(exchange_order_id),)).fetchone()
     return None if row is None else decode_order(row[0])
 

@@ -167,7 +167,7 @@ def _require_current(version: int, path: Path) -> None:
         raise JournalError(f"the journal {path} is empty; its writer has not set it up yet")
     if version < SCHEMA_VERSION:
         raise JournalSchemaError(
-            f"{path} has schema {version} and this library needs {SCHEMA_VERSION}; a writer brings it up to date"
+            f"{path} has schema {version}, this library reads {SCHEMA_VERSION}; a writer brings it up to date"
         )
 
 

@@ -55,6 +55,8 @@ INSERT INTO flags (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET v
 """
 _CLEAR_FLAG: Final = "DELETE FROM flags WHERE name = ?"
 
+_Statement = tuple[str, tuple[object, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class FlagChange:
@@ -71,7 +73,7 @@ class _Entry:
     payload: OrderEvent | FlagChange | None
     at: float
     future: asyncio.Future[None] | None = None
-    statements: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    statements: list[_Statement] = field(default_factory=list)
     error: JournalError | None = None
 
 
@@ -167,7 +169,7 @@ class SQLiteWriter:
         if entry.payload is not None:
             self._appended += 1
         self._incoming.append(entry)
-        # Appended before the flag is read, and the thread clears the flag before it takes: none is left behind.
+        # Appended before the flag is read; the thread clears it before it takes: none is left behind.
         if not self._drain_due:
             self._drain_due = True
             self._thread.submit(self._drain_in_thread)
@@ -249,9 +251,7 @@ class SQLiteWriter:
     def _check_epoch(self, connection: sqlite3.Connection) -> None:
         """Stand back from a file that somebody else opened for writing although we hold the lock."""
         if read_epoch(connection) != self._epoch:
-            raise LeaseLost(
-                f"another process has opened {self._path} for writing; was its lock file removed?"
-            )
+            raise LeaseLost(f"another process has opened {self._path} for writing; was its lock file removed?")
 
     def _prepare(self, entry: _Entry) -> None:
         """Turn the payload into statements, outside of the transaction."""
@@ -264,11 +264,11 @@ class SQLiteWriter:
             entry.error = JournalError(f"an event cannot be written: {error}")
             entry.error.__cause__ = error
 
-    def _event_statements(self, event: OrderEvent) -> list[tuple[str, tuple[object, ...]]]:
+    def _event_statements(self, event: OrderEvent) -> list[_Statement]:
         order = event.order
         order_id, version = clean_text(order.order_id), order.version
         exchange_order_id = order.exchange_order_id
-        record = (
+        record: tuple[object, ...] = (
             clean_text(order.symbol),
             order.state.value,
             None if exchange_order_id is None else clean_text(exchange_order_id),
@@ -279,14 +279,14 @@ class SQLiteWriter:
         )
         body = encode_event(event).decode()
         if version == 1:
-            upsert = (_INSERT_ORDER, (*record, to_micros(order.created_at), order_id, version))
+            guarded: _Statement = (_INSERT_ORDER, (*record, to_micros(order.created_at), order_id, version))
         else:
-            upsert = (_UPDATE_ORDER, (*record, order_id, version - 1))
+            guarded = (_UPDATE_ORDER, (*record, order_id, version - 1))
         at = to_micros(event.at)
-        return [upsert, (_INSERT_EVENT, (order_id, version, event.kind.value, at, self._epoch, body))]
+        return [guarded, (_INSERT_EVENT, (order_id, version, event.kind.value, at, self._epoch, body))]
 
 
-def _flag_statement(change: FlagChange) -> tuple[str, tuple[object, ...]]:
+def _flag_statement(change: FlagChange) -> _Statement:
     if change.value is None:
         return _CLEAR_FLAG, (change.name,)
     return _SET_FLAG, (change.name, clean_text(change.value))
@@ -299,8 +299,8 @@ def _execute(connection: sqlite3.Connection, entry: _Entry) -> None:
     if isinstance(entry.payload, FlagChange):
         connection.execute(*entry.statements[0])
         return
-    upsert, insert = entry.statements
-    if connection.execute(*upsert).rowcount == 1:
+    guarded, insert = entry.statements
+    if connection.execute(*guarded).rowcount == 1:
         connection.execute(*insert)
     elif isinstance(entry.payload, OrderEvent):
         entry.error = version_conflict(entry.payload)
@@ -309,7 +309,7 @@ def _execute(connection: sqlite3.Connection, entry: _Entry) -> None:
 def version_conflict(event: OrderEvent) -> JournalError:
     """Make the error for an event that is not the next version of its order: memory and journal disagree."""
     return JournalError(
-        f"event {event.order.version} ({event.kind}) of order {event.order_id} is not the next one of that order; "
+        f"event {event.order.version} ({event.kind}) of order {event.order_id} is not that order's next one; "
         "it was not written"
     )
 

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Final
 
 from ..models import ZERO, OrderState, OrderType, Side, TimeInForce
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_us(at: datetime) -> int:
+    """Whole microseconds since 1970."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def from_us(at: int) -> datetime:
+    """The reverse of :func:`to_us`."""
+    return _EPOCH + timedelta(microseconds=at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,9 +94,7 @@ def _draw(rng: random.Random, order_id: str, purpose: Purpose, market: Market, t
     return PlannedOrder(purpose, params, cancel_after)
 
 
-def _terms(
-    rng: random.Random, purpose: Purpose, market: Market, ticker: Ticker, *, buying: bool
-) -> dict[str, Any]:
+def _terms(rng: random.Random, purpose: Purpose, market: Market, ticker: Ticker, *, buying: bool) -> dict[str, Any]:
     """Type, price and time in force; ``toward`` is how far the price lies on the side that trades at once."""
 
     def price(toward: str) -> Decimal:

@@ -151,7 +151,9 @@ def _faults(report: Mapping[str, Any]) -> str:
 
 def _reconciliation(outcome: Mapping[str, Any]) -> str:
     names = ("total_orders", "matched_orders", "mismatched_orders", "missing_orders", "extra_orders")
-    rows = [(escape(name.replace("_", " ")), str(outcome[name])) for name in (*names, "unresolved_orders", "repaired")]
+    rows = [
+        (escape(name.replace("_", " ")), str(outcome[name])) for name in (*names, "unresolved_orders", "repaired")
+    ]
     details = [
         (escape(str(row["kind"])), escape(str(row["order_id"])), escape(str(row["differences"])))
         for row in outcome["details"]

@@ -31,7 +31,9 @@ def draw_timeline(
         parts.append(_line(order, TOP + ROW * number + ROW / 2, seconds, scale))
     label = "Every order over time, coloured by state"
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{label}">\n' + "\n".join(parts) + "\n</svg>"
+        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{label}">\n'
+        + "\n".join(parts)
+        + "\n</svg>"
     )
 
 

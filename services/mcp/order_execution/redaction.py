@@ -1,0 +1,96 @@
+"""Secrets are taken out of whatever is written down: by the name of a field, and by their very value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import quote
+
+from .models import plain_decimal
+
+MASK: Final = "***"
+SECRET_LENGTH_MIN: Final = 4
+"""Shorter values are not looked for: "1" as a password would blot out every amount."""
+TEXT_LENGTH_MAX: Final = 4_096
+ITEMS_MAX: Final = 256
+DEPTH_MAX: Final = 8
+
+_NAMES: Final = (
+    r"api[_\-\s]?key|api[_\-]?secret|secret|token|password|passwd|passphrase|authorization|signature"
+    r"|private[_\-]?key|credential|cookie"
+)
+_SECRET_NAME: Final = re.compile(_NAMES, re.IGNORECASE)
+_ASSIGNMENT: Final = re.compile(
+    rf"""((?:{_NAMES})[\w\-]*["']?\s*[:=]\s*["']?(?:(?:bearer|basic|token|digest)\s+)?)[^\s&"',;}}\]]+""",
+    re.IGNORECASE,
+)
+_USERINFO: Final = re.compile(r"(\w://)[^\s/@]+@")
+_INT64: Final = range(-(2**63), 2**64)
+
+
+class Redactor:
+    """Makes values plain (JSON-ready) and free of secrets.
+
+    ``secrets`` are values that vanish wherever they stand, also percent-encoded as in a URL. Beyond those,
+    a field with a telling name (``api_key``, ``signature`` …) loses its value, and so does ``name=value``
+    or the ``user:password@`` of a URL within a text.
+    """
+
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        known = {secret for secret in secrets if len(secret) >= SECRET_LENGTH_MIN}
+        known |= {quote(secret, safe="") for secret in known}
+        # The longest first: where one secret is the beginning of another, nothing of the longer one stays.
+        ordered = sorted(known, key=lambda secret: (-len(secret), secret))
+        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __repr__(self) -> str:
+        return "Redactor(***)"
+
+    def text(self, value: str) -> str:
+        """Return the text without secrets, cut to ``TEXT_LENGTH_MAX`` and free of lone surrogates."""
+        # Secrets go first: a cut through the middle of one would leave its first half standing.
+        if self._known is not None:
+            value = self._known.sub(MASK, value)
+        if ":" in value or "=" in value:
+            value = _USERINFO.sub(rf"\1{MASK}@", _ASSIGNMENT.sub(rf"\1{MASK}", value))
+        if len(value) > TEXT_LENGTH_MAX:
+            value = value[:TEXT_LENGTH_MAX] + "…"
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+    def plain(self, value: object, depth: int = 0) -> Any:
+        """Return JSON-ready values without secrets; never raises, whatever the value is."""
+        if isinstance(value, Enum):
+            value = value.value
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, int):
+            return value if value in _INT64 else str(value)
+        if isinstance(value, Decimal):
+            return plain_decimal(value)
+        if isinstance(value, datetime):
+            return value.isoformat()
+        if depth < DEPTH_MAX and isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        if depth < DEPTH_MAX and isinstance(value, list | tuple | set | frozenset):
+            return [self.plain(item, depth + 1) for _, item in zip(range(ITEMS_MAX), value, strict=False)]
+        return self._shown(value)
+
+    def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        for _, (key, item) in zip(range(ITEMS_MAX), value.items(), strict=False):
+            name = self.text(key) if isinstance(key, str) else self._shown(key)
+            hidden = item is not None and _SECRET_NAME.search(name) is not None
+            shown[name] = MASK if hidden else self.plain(item, depth + 1)
+        return shown
+
+    def _shown(self, value: object) -> str:
+        try:
+            return self.text(str(value))
+        except Exception as error:  # noqa: BLE001 - a foreign __str__ may do anything; the record says that it failed
+            return f"<{type(value).__name__}: {type(error).__name__}>"

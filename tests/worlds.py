@@ -1,0 +1,89 @@
+"""Worlds for tests of the whole executor: virtual time, an exchange in memory, a disk that outlives the bot."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from services.mcp.order_execution import ErrorCategory, ReliableOrderExecutor
+from services.mcp.order_execution.gateways.base import NotSent
+from services.mcp.order_execution.journals.codec import decode_event, decode_order
+from services.mcp.order_execution.journals.memory import MemoryJournal, MemoryStore
+from services.mcp.order_execution.models import Order
+from tests.fakes import FOREVER, FakeExchange
+from tests.virtual_time import VirtualClock, run_virtual
+
+ORDER: dict[str, Any] = {"symbol": "BTC/USD", "side": "buy", "type": "limit", "amount": "0.1", "price": "50000"}
+CONFIG: dict[str, Any] = {"transaction_log": {"path": None}}
+REFUSED = NotSent(ErrorCategory.CONNECTION, "refused")
+
+
+class World:
+    """One exchange, one disk, and the executors that live and die on them."""
+
+    def __init__(self, config: dict[str, Any] | None = None, traits: Any = FOREVER) -> None:
+        self.config = {**CONFIG, **(config or {})}
+        self.clock = VirtualClock()
+        self.exchange = FakeExchange(self.clock, traits)
+        self.store = MemoryStore()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.bot = self.start()
+
+    def start(self) -> ReliableOrderExecutor:
+        """A new life on the same disk."""
+        self.journal = MemoryJournal(self.clock, store=self.store, commit_seconds=0.001)
+        self.bot = ReliableOrderExecutor(
+            self.config, gateway=self.exchange, journal=self.journal, clock=self.clock, rng=random.Random(1)
+        )
+        return self.bot
+
+    def background(self, call: Coroutine[Any, Any, Any]) -> None:
+        """Let a call run that nobody waits for, and that may die with its process."""
+        self._tasks.append(asyncio.get_running_loop().create_task(call))
+
+    async def crash(self) -> ReliableOrderExecutor:
+        """Die without a word, as by SIGKILL, and start again."""
+        self.journal.crash()
+        dying = [
+            task
+            for task in asyncio.all_tasks()
+            if task is not asyncio.current_task() and task.get_name() not in ("late", "main")
+        ]
+        for task in dying:
+            task.cancel()
+        # What a dying process would still write is refused by its journal, as by a disk that is gone.
+        await asyncio.gather(*dying, return_exceptions=True)
+        return self.start()
+
+    def on_disk(self, order_id: str) -> Order | None:
+        """What the disk holds of an order."""
+        content = self.store.orders.get(order_id)
+        return None if content is None else decode_order(content)
+
+    async def journalled(self, order_id: str) -> list[str]:
+        """The kinds of events that the disk holds of an order, once everything so far is durable."""
+        await self.journal.flush()
+        return [str(decode_event(event)["kind"]) for event in self.store.events.get(order_id, ())]
+
+
+def scenario(config: dict[str, Any] | None = None, traits: Any = FOREVER) -> Callable[..., Callable[[], None]]:
+    """Run the test in virtual time in a world of its own; its bot is closed at the end."""
+
+    def decorate(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+        def run() -> None:
+            async def main() -> None:
+                world = World(config, traits)
+                try:
+                    await test(world)
+                finally:
+                    await world.bot.close()
+                    await world.exchange.close()
+
+            run_virtual(main)
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return run
+
+    return decorate
