@@ -88,6 +88,8 @@ class FakeExchange(Gateway):
         self.latency = 0.0
         self.orders: dict[str, ExchangeOrder] = {}
         self.submits: list[OrderRequest] = []
+        self.placed: list[str] = []
+        """The client id of every order that ever came to rest, also where the exchange does not keep it."""
         self.cancels: list[OrderRef] = []
         self.reads: list[str] = []
         self.free = {"USD": Decimal(1_000_000), "BTC": Decimal(100)}
@@ -108,6 +110,7 @@ class FakeExchange(Gateway):
     def place(self, request: OrderRequest) -> ExchangeOrder:
         """Put an order into the book."""
         self._ids += 1
+        self.placed.append(request.client_order_id)
         now = self.clock.now()
         order = ExchangeOrder(
             exchange_order_id=f"X{self._ids}",

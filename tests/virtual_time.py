@@ -117,7 +117,7 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int = 0, sh
     loop = VirtualLoop(seed, shuffle=shuffle)
     asyncio.set_event_loop(loop)
     try:
-        task = loop.create_task(main())
+        task = loop.create_task(main(), name="main")
         task.add_done_callback(lambda _: loop.stop())
         loop.run_forever()
         _end_all_tasks(loop)

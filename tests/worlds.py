@@ -41,7 +41,11 @@ class World:
 
     def background(self, call: Coroutine[Any, Any, Any]) -> None:
         """Let a call run that nobody waits for, and that may die with its process."""
-        self._tasks.append(asyncio.get_running_loop().create_task(call))
+        self._tasks.append(asyncio.get_running_loop().create_task(call, name="call"))
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """The background calls that have not ended."""
+        return [task for task in self._tasks if not task.done()]
 
     async def crash(self) -> ReliableOrderExecutor:
         """Die without a word, as by SIGKILL, and start again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +17,7 @@ from .matching import Book, amount_of, cost_of, fee_for, is_market, is_stop, pri
 from .records import BookedOrder, Level, MarketRules, Refused, Trade, from_us
 from .store import Store, World
 
+_ORDER_ID: Final = re.compile(r"[1-9][0-9]{0,17}")
 _BY_CLIENT_ID: Final = {
     "all": "client_order_id = ?",
     "forever": "client_order_id = ?",
@@ -62,9 +64,7 @@ class Turn:
         step = self.world.step
         known = self._books.get(symbol)
         if known is None or known[0] != step:
-            book = Book(
-                lambda side: self._markets.levels(symbol, step, side), taken=self.store.taken(symbol, step)
-            )
+            book = Book(lambda side: self._markets.levels(symbol, step, side), taken=self.store.taken(symbol, step))
             known = self._books[symbol] = (step, book)
         return known[1]
 
@@ -78,9 +78,9 @@ class Turn:
         Of several orders under one client id an open one comes first, then the newest.
         """
         if exchange_order_id is not None:
-            if not (exchange_order_id.isascii() and exchange_order_id.isdigit() and len(exchange_order_id) < 19):
+            if _ORDER_ID.fullmatch(exchange_order_id) is None:
                 return None
-            condition, key = "id = ?", exchange_order_id.lstrip("0") or "0"
+            condition, key = "id = ?", exchange_order_id
         elif self._terms.lookup == "none":
             return None
         else:
@@ -177,7 +177,8 @@ class Turn:
         if not order.is_open:
             return order
         if is_market(order.type):
-            return self._close(order, OrderState.CANCELED, "no_liquidity")
+            unpaid = book.offer(order.side, order.remaining, limit=order.price)
+            return self._close(order, OrderState.CANCELED, "insufficient_funds" if unpaid else "no_liquidity")
         if order.time_in_force is TimeInForce.IOC:
             return self._close(order, OrderState.CANCELED, "ioc_remainder")
         return order
@@ -185,7 +186,11 @@ class Turn:
     def _trade(self, order: BookedOrder, level: Level, *, maker: bool) -> BookedOrder:
         self.world.trades += 1
         rate = self._terms.maker_fee if maker else self._terms.taker_fee
-        fee, cost, at = fee_for(order.side, level.price, level.amount, rate), level.price * level.amount, self.wall()
+        fee, cost, at = (
+            fee_for(order.side, level.price, level.amount, rate),
+            level.price * level.amount,
+            self.wall(),
+        )
         if order.side is Side.BUY:
             self.ledger.move(order.quote, -cost)
             self.ledger.move(order.base, level.amount - fee)
@@ -238,7 +243,7 @@ class Turn:
         now = self.world.instant_us
         for at in steps if watched else ():
             self.world.step = at
-            self.world.instant_us = max(now, min(self.world.origin_us + at * self._step_us, now))
+            self.world.instant_us = min(self.world.origin_us + at * self._step_us, now)
             for symbol, orders in watched.items():
                 watched[symbol] = self._match(symbol, orders)
         self.world.step = step
