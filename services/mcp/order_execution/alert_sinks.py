@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
@@ -84,7 +85,9 @@ class AppriseSink:
         for index, url in enumerate(urls):
             # One object each, without a thread pool of Apprise's: a service that hangs delays no other.
             notifier = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
-            with _silence():
+            with _silence(), warnings.catch_warnings():
+                # The first URL loads every plug-in; what they import that is deprecated concerns nobody here.
+                warnings.simplefilter("ignore", DeprecationWarning)
                 understood = notifier.add(url)
             if not understood:
                 raise ConfigurationError(

@@ -5,26 +5,23 @@ The only reader of the environment. Precedence: mapping > environment > ``.env``
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import unquote
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .config_errors import setting_names, suggestion, translated
+from .config_sources import ENV_DELIMITER, ENV_PREFIX, from_variables, merge, normalised, read_dotenv, read_toml
 from .credentials import exchange_credentials
 from .errors import ConfigurationError, ErrorCategory
 from .paper_exchange.settings import PaperSettings
 
-ENV_PREFIX: Final = "ORDER_EXECUTION_"
-ENV_DELIMITER: Final = "__"
-CONFIG_FILE_VARIABLE: Final = "ORDER_EXECUTION_CONFIG_FILE"
-DEFAULT_TOML: Final = Path("order_execution.toml")
 NOT_RETRYABLE: Final = frozenset(
     {
         ErrorCategory.CIRCUIT_OPEN,
@@ -33,21 +30,49 @@ NOT_RETRYABLE: Final = frozenset(
         ErrorCategory.INTERNAL,
     }
 )
-_SECRET: Final = ("api_key", "api_secret", "urls")
-_MODEL: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+RETRYABLE: Final = tuple(category for category in ErrorCategory if category not in NOT_RETRYABLE)
+WARNING_THRESHOLD: Final = 10.0
+_MODEL: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_PASSWORD: Final = re.compile(r"(?P<before>://[^/@:]*:)(?P<password>[^/@]+)(?=@)")
 
 
 def _no_bool(value: object) -> object:
-    if isinstance(value, bool):
+    if value is True or value is False:
         raise ValueError("a number, not true or false")
     return value
 
 
-def _split(value: object) -> object:
-    """Let a list be written with commas, as environments do."""
+def _exact(value: object) -> object:
+    """Read a float through ``str()``: 0.1 means one tenth."""
+    return str(value) if isinstance(value, float) else _no_bool(value)
+
+
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _category(value: object) -> object:
+    """Take an error's name in any case, if it may be retried at all."""
+    if isinstance(value, str) and value.strip().lower() in RETRYABLE:
+        return value.strip().lower()
+    raise ValueError(f"one of {', '.join(RETRYABLE)}")
+
+
+def _names(value: object) -> object:
+    """Let names be written with commas."""
+    return [name for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _addresses(value: object) -> object:
+    """Let addresses be written with commas; a comma within an address stays."""
     if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
+        return [item.strip() for item in re.split(r",\s*(?=[A-Za-z][\w+.-]*://)", value) if item.strip()]
     return value
+
+
+def _currencies(value: object) -> object:
+    """Currencies are upper case, however they are written."""
+    return {str(name).upper(): item for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _number(value: object) -> float | None:
@@ -59,29 +84,47 @@ def _number(value: object) -> float | None:
         return None
 
 
+def _without_password(url: str) -> str:
+    return _PASSWORD.sub(r"\g<before>***", url)
+
+
+def _passwords(url: str | None) -> tuple[str, ...]:
+    """The password within an address, as it is written and as it is meant."""
+    found = _PASSWORD.search(url or "")
+    return () if found is None else (found["password"], unquote(found["password"]))
+
+
 Float = Annotated[float, BeforeValidator(_no_bool)]
 Int = Annotated[int, BeforeValidator(_no_bool)]
-Amount = Annotated[
-    Decimal, BeforeValidator(lambda value: str(_no_bool(value)) if isinstance(value, float) else _no_bool(value))
-]
+Amount = Annotated[Decimal, BeforeValidator(_exact)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
+Address = Annotated[str | None, BeforeValidator(_blank_is_none)]
 
 
-class GatewaySettings(BaseModel):
-    """Which exchange, and how it is reached."""
+class _Section(BaseModel):
+    """A part of the configuration. Its repr shows no password."""
 
     model_config = _MODEL
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, _without_password(value) if isinstance(value, str) else value
+
+
+class GatewaySettings(_Section):
+    """Which exchange, and how it is reached."""
 
     name: Literal["paper", "nobitex", "ccxt"] = "paper"
     """Which gateway."""
     exchange: str | None = None
     """ccxt's id of the exchange, with the gateway ccxt."""
-    base_url: str | None = None
+    base_url: Address = None
     """Another host: a test server, a proxy."""
     sandbox: bool = False
     """The exchange's own sandbox."""
-    api_key: SecretStr | None = None
+    api_key: Secret = None
     """Also read from <EXCHANGE>_API_KEY, or the file that <EXCHANGE>_API_KEY_FILE names."""
-    api_secret: SecretStr | None = None
+    api_secret: Secret = None
     """Also read from <EXCHANGE>_API_SECRET, or the file that <EXCHANGE>_API_SECRET_FILE names."""
     timeout_seconds: Float = Field(default=15.0, gt=0, le=600)
     """How long one attempt may take."""
@@ -100,13 +143,13 @@ class GatewaySettings(BaseModel):
             raise ValueError(
                 "exchange: expected ccxt's id of an exchange, such as 'binance', with the gateway ccxt"
             )
+        if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
+            raise ValueError("base_url: expected http://… or https://…")
         return self
 
 
-class JournalSettings(BaseModel):
+class JournalSettings(_Section):
     """Where intents and events are made durable."""
-
-    model_config = _MODEL
 
     url: str = "sqlite:///data/order_execution.db"
     """sqlite:///relative/path, sqlite:////absolute/path or postgresql://…"""
@@ -119,18 +162,16 @@ class JournalSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        scheme, separator, rest = self.url.partition("://")
-        if scheme == "sqlite" and separator and rest.startswith("/") and rest.strip("/") and rest != "/:memory:":
+        scheme, _, rest = self.url.partition("://")
+        if scheme == "sqlite" and re.fullmatch(r"/[^?#]*[^/?#]", rest) and rest != "/:memory:":
             return self
         if scheme in ("postgresql", "postgres") and rest:
             return self
         raise ValueError("url: expected sqlite:///PATH or postgresql://…")
 
 
-class RetrySettings(BaseModel):
+class RetrySettings(_Section):
     """How often and how slowly an attempt is made again."""
-
-    model_config = _MODEL
 
     max_retries: Int = Field(default=3, ge=0, le=1000)
     """Further attempts after the first one."""
@@ -140,9 +181,9 @@ class RetrySettings(BaseModel):
     """Seconds before the first retry, at most: full jitter."""
     max_delay: Float = Field(default=30.0, ge=0, le=3600)
     """Seconds between retries, at most; an exchange's Retry-After may ask for more."""
-    retryable_errors: Annotated[tuple[ErrorCategory, ...], BeforeValidator(_split)] = tuple(
-        category for category in ErrorCategory if category not in NOT_RETRYABLE
-    )
+    retryable_errors: Annotated[
+        tuple[Annotated[ErrorCategory, BeforeValidator(_category)], ...], BeforeValidator(_names)
+    ] = RETRYABLE
     """Which errors may be retried."""
     deadline_seconds: Float = Field(default=60.0, gt=0, le=86_400)
     """How long execute_order and cancel_order may take in all."""
@@ -152,15 +193,12 @@ class RetrySettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _prepare(cls, values: Any) -> Any:
-        """Let names be written in any case, and the longest delay follow a longer first one."""
+        """Let the longest delay follow a longer first one, unless it is given."""
         if not isinstance(values, Mapping):
             return values
         prepared = dict(values)
-        names = _split(prepared.get("retryable_errors"))
-        if isinstance(names, (list, tuple, set, frozenset)):
-            prepared["retryable_errors"] = [n.lower() if isinstance(n, str) else n for n in names]
-        initial = prepared.get("initial_delay")
-        if "max_delay" not in prepared and isinstance(initial, (int, float)) and 30 < initial <= 3600:
+        initial = _number(prepared.get("initial_delay"))
+        if "max_delay" not in prepared and initial is not None and 30 < initial <= 3600:
             prepared["max_delay"] = initial
         return prepared
 
@@ -168,21 +206,16 @@ class RetrySettings(BaseModel):
     def _check(self) -> Self:
         if self.max_delay < self.initial_delay:
             raise ValueError(f"max_delay: expected at least initial_delay ({self.initial_delay:g})")
-        never = [category.value for category in self.retryable_errors if category in NOT_RETRYABLE]
-        if never:
-            raise ValueError(f"retryable_errors: {', '.join(never)} cannot be retried")
         return self
 
 
-class CircuitBreakerSettings(BaseModel):
+class CircuitBreakerSettings(_Section):
     """When to stop asking an exchange that fails."""
-
-    model_config = _MODEL
 
     error_threshold: Float = Field(default=30.0, gt=0, le=1_000_000)
     """Errors a minute, over the window, that open the circuit."""
-    warning_threshold: Float = Field(default=10.0, gt=0, le=1_000_000)
-    """Errors a minute, over the window, that raise a warning; a third of error_threshold if only that is given."""
+    warning_threshold: Float = Field(default=WARNING_THRESHOLD, gt=0, le=1_000_000)
+    """Errors a minute, over the window, that raise a warning; unless given, at most a third of error_threshold."""
     window_size_minutes: Float = Field(default=5.0, gt=0, le=1440)
     """Over how long errors are counted."""
     cool_down_seconds: Float = Field(default=60.0, gt=0, le=86_400)
@@ -204,10 +237,12 @@ class CircuitBreakerSettings(BaseModel):
             return values
         prepared = dict(values)
         threshold, cool_down = _number(prepared.get("error_threshold")), _number(prepared.get("cool_down_seconds"))
-        if "warning_threshold" not in prepared and threshold is not None and 0 < threshold <= 30:
-            prepared["warning_threshold"] = threshold / 3
-        if "max_cool_down_seconds" not in prepared and cool_down is not None:
-            prepared["max_cool_down_seconds"] = cool_down * 10
+        if "warning_threshold" not in prepared and threshold is not None and threshold > 0:
+            prepared["warning_threshold"] = min(WARNING_THRESHOLD, threshold / 3)
+        if prepared.get("max_cool_down_seconds") is None:
+            prepared.pop("max_cool_down_seconds", None)
+            if cool_down is not None and 0 < cool_down <= 86_400:
+                prepared["max_cool_down_seconds"] = cool_down * 10
         return prepared
 
     @model_validator(mode="after")
@@ -221,10 +256,8 @@ class CircuitBreakerSettings(BaseModel):
         return self
 
 
-class ConfirmationSettings(BaseModel):
+class ConfirmationSettings(_Section):
     """How orders are followed after the exchange has accepted them."""
-
-    model_config = _MODEL
 
     wait_for: Literal["accepted", "visible", "final"] = "accepted"
     """Until when execute_order waits."""
@@ -238,10 +271,8 @@ class ConfirmationSettings(BaseModel):
     """Finished orders that are answered from memory; older ones come from the journal."""
 
 
-class RiskSettings(BaseModel):
+class RiskSettings(_Section):
     """Limits that are consulted before every order. None: no limit."""
-
-    model_config = _MODEL
 
     max_order_notional: Amount | None = Field(default=None, gt=0)
     """Amount × price of one order, in its quote currency."""
@@ -249,27 +280,25 @@ class RiskSettings(BaseModel):
     """Orders that are not final."""
     max_orders_per_minute: Int | None = Field(default=None, ge=1)
     """Orders placed in any 60 seconds."""
-    max_position: dict[str, Amount] = {}
+    max_position: Annotated[dict[str, Annotated[Amount, Field(ge=0)]], BeforeValidator(_currencies)] = Field(
+        default_factory=dict
+    )
     """Base currency → most that the account may hold, open buys included."""
     price_collar_percent: Amount | None = Field(default=None, gt=0)
     """How far a limit price may be from the last price."""
 
 
-class TransactionLogSettings(BaseModel):
+class TransactionLogSettings(_Section):
     """The JSON lines for people and audits."""
-
-    model_config = _MODEL
 
     path: Path | None = Path("data/transactions")
     """Directory of the files; None: no transaction log."""
 
 
-class AlertSettings(BaseModel):
+class AlertSettings(_Section):
     """Who is told when something needs a human."""
 
-    model_config = _MODEL
-
-    urls: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = ()
+    urls: Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)] = ()
     """Apprise URLs, with the extra [alerts]."""
     min_level: Literal["info", "warning", "error", "critical"] = "warning"
     """The least level that is told."""
@@ -285,7 +314,6 @@ class Settings(BaseSettings):
         extra="forbid",
         env_prefix=ENV_PREFIX,
         env_nested_delimiter=ENV_DELIMITER,
-        nested_model_default_partial_update=False,
         allow_inf_nan=False,
     )
 
@@ -312,26 +340,10 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, for redaction."""
-        values = [self.gateway.api_key, self.gateway.api_secret, *self.alerts.urls]
-        return tuple(value.get_secret_value() for value in values if value is not None)
-
-
-class _Environment(EnvSettingsSource):
-    """pydantic-settings' reading of an environment that is passed to it."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = {key.lower(): value for key, value in environ.items()}
-        super().__init__(Settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._environ
-
-    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
-        """Let a list be written with commas rather than in JSON."""
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError:
-            return value
+        hidden = [self.gateway.api_key, self.gateway.api_secret, *self.alerts.urls]
+        values = [value.get_secret_value() for value in hidden if value is not None]
+        values += [*_passwords(self.journal.url), *_passwords(self.gateway.base_url)]
+        return tuple(dict.fromkeys(value for value in values if value))
 
 
 def load_settings(
@@ -348,148 +360,39 @@ def load_settings(
     """
     if config is not None and not isinstance(config, Mapping):
         raise ConfigurationError(f"configuration: expected a mapping, got {type(config).__name__}")
+    dotenv = read_dotenv(env_file)
     environment = dict(os.environ if environ is None else environ)
-    dotenv = _read_dotenv(env_file)
-    layers = [
-        _read_toml(toml_file, {**dotenv, **environment}),
-        _from_environment(dotenv),
-        _from_environment(environment),
-        _plain(config or {}),
-    ]
+    variables = {**dotenv, **environment}
     merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = _merge(merged, layer)
-    _add_credentials(merged, {**dotenv, **environment})
+    for layer in (
+        read_toml(toml_file, variables, Settings),
+        from_variables(dotenv, Settings),
+        from_variables(environment, Settings),
+        normalised(config or {}, Settings, text=False),
+    ):
+        merged = merge(merged, layer)
+    _check_sections(merged)
+    _add_credentials(merged, variables)
     try:
         return Settings(**merged)
     except ValidationError as error:
         raise translated(error, Settings) from None
-    except TypeError as error:
-        raise ConfigurationError(f"configuration: {error}") from None
 
 
-def _plain(config: Mapping[Any, Any]) -> dict[str, Any]:
-    """Copy a mapping; a section given as None stands for its defaults."""
-    for key in config:
-        if not isinstance(key, str):
-            raise ConfigurationError(f"configuration: expected names as keys, got {type(key).__name__}")
-    plain = dict(config)
-    for section in Settings.model_fields:
-        if plain.get(section, ...) is None:
-            del plain[section]
-    return plain
+def _check_sections(merged: Mapping[Any, Any]) -> None:
+    """Refuse unknown sections before pydantic-settings takes one for an argument of its own."""
+    for key in merged:
+        if key not in Settings.model_fields:
+            known = suggestion(str(key), list(setting_names(Settings)))
+            raise ConfigurationError(f"{key}: there is no such setting{known}", field=str(key))
 
 
-def _read_toml(path: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
-    named = environment.get(CONFIG_FILE_VARIABLE)
-    chosen = path or (Path(named) if named else None)
-    if chosen is None:
-        if not DEFAULT_TOML.is_file():
-            return {}
-        chosen = DEFAULT_TOML
-    try:
-        return tomllib.loads(chosen.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"configuration file {chosen}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"configuration file {chosen}: not valid TOML: {error}") from None
-
-
-def _read_dotenv(path: Path | None) -> dict[str, str]:
-    if path is None or not path.is_file():
-        return {}
-    return {key: value for key, value in dotenv_values(path, interpolate=False).items() if value is not None}
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    relevant = {
-        key: value
-        for key, value in environ.items()
-        if key.upper().startswith(ENV_PREFIX) and key.upper() != CONFIG_FILE_VARIABLE
-    }
-    for key in relevant:
-        _check_variable(key)
-    try:
-        return dict(_Environment(relevant)())
-    except ValueError as error:
-        raise ConfigurationError(f"environment: {error}") from None
-
-
-def _check_variable(key: str) -> None:
-    """Refuse a variable of ours that no setting reads: a typing error would otherwise pass unseen."""
-    parts = key.upper().removeprefix(ENV_PREFIX).lower().split(ENV_DELIMITER)
-    model: Any = Settings
-    for depth, part in enumerate(parts):
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return
-        if part not in model.model_fields:
-            names = [ENV_PREFIX + ENV_DELIMITER.join([*parts[:depth], name]).upper() for name in model.model_fields]
-            raise ConfigurationError(
-                f"environment variable {key}: there is no such setting{_suggest(key.upper(), names)}", field=key
-            )
-        model = model.model_fields[part].annotation
-
-
-def _add_credentials(merged: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _add_credentials(merged: dict[str, Any], variables: Mapping[str, str]) -> None:
+    """Take the exchange's keys from its own variables where no setting gives them."""
     gateway = merged.get("gateway") or {}
     if not isinstance(gateway, Mapping):
         return
-    found = exchange_credentials(gateway.get("name"), gateway.get("exchange"), environ)
+    found = exchange_credentials(gateway.get("name"), gateway.get("exchange"), variables)
+    given = {key: value for key, value in gateway.items() if key not in found or _blank_is_none(value) is not None}
     if found:
-        merged["gateway"] = {**found, **{k: v for k, v in gateway.items() if v is not None or k not in found}}
-
-
-def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(lower)
-    for key, value in upper.items():
-        before = merged.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(before, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-# ---- errors ---------------------------------------------------------------------------------------------------
-
-
-def translated(error: ValidationError, model: type[BaseModel]) -> ConfigurationError:
-    """Make one error that names each wrong field, what was expected and what was got, secrets apart."""
-    lines = list(_describe(error, model))
-    first = next(iter(error.errors(include_url=False)))
-    return ConfigurationError("; ".join(lines), field=".".join(str(part) for part in first["loc"]) or None)
-
-
-def _describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
-        loc = [str(part) for part in problem["loc"]]
-        path = ".".join(loc) or "configuration"
-        if problem["type"] == "extra_forbidden":
-            yield f"{path}: there is no such setting{_suggest(path, list(_names(model)))}"
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "value_error" and ": " in message.split(" ")[0] + " ":
-            yield f"{path}.{message}"
-            continue
-        got = ""
-        if not any(part in _SECRET for part in loc) and not isinstance(problem["input"], (dict, BaseModel)):
-            got = f", got {str(problem['input'])[:60]!r}"
-        yield f"{path}: expected {_expected(message)}{got}"
-
-
-def _expected(message: str) -> str:
-    for prefix in ("Input should be ", "Input should "):
-        if message.startswith(prefix):
-            return message.removeprefix(prefix)
-    return message[:1].lower() + message[1:]
-
-
-def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _names(inner, f"{prefix}{name}.")
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+        merged["gateway"] = {**found, **given}

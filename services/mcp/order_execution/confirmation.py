@@ -110,6 +110,7 @@ class Confirmer:
         orders read anew in between, before it is recorded.
         """
         batch = list(self._unchecked)
+        await self._tracker.sight(batch)
         deviations = await self._lasting_deviations()
         if deviations is None:
             return  # the balances could not be read; the orders wait for the next check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -11,13 +12,14 @@ from typing import Final
 from .errors import ConfigurationError
 
 _KEYS: Final = ("api_key", "api_secret")
-_MAX_BYTES: Final = 65_536
+_BYTES_MAX: Final = 65_536
 
 
-def exchange_credentials(name: object, exchange: object, environ: Mapping[str, str]) -> dict[str, str]:
+def exchange_credentials(name: object, exchange: object, variables: Mapping[str, str]) -> dict[str, str]:
     """Find ``<EXCHANGE>_API_KEY`` and ``<EXCHANGE>_API_SECRET``, or ``…_FILE`` with their paths.
 
-    ``name`` is the gateway; with the gateway ccxt, ``exchange`` is the exchange. Raises ConfigurationError.
+    ``name`` is the gateway; with the gateway ccxt, ``exchange`` is the exchange. An empty variable counts as
+    none. Raises ConfigurationError.
     """
     owner = exchange if name == "ccxt" else name
     if not isinstance(owner, str) or owner == "paper":
@@ -26,8 +28,7 @@ def exchange_credentials(name: object, exchange: object, environ: Mapping[str, s
     found = {}
     for key in _KEYS:
         variable = f"{prefix}_{key.upper()}"
-        value = environ.get(variable)
-        path = environ.get(f"{variable}_FILE")
+        value, path = variables.get(variable), variables.get(f"{variable}_FILE")
         if value and path:
             raise ConfigurationError(
                 f"{variable} and {variable}_FILE are both set; set one of them", field=variable
@@ -40,16 +41,29 @@ def exchange_credentials(name: object, exchange: object, environ: Mapping[str, s
 
 
 def read_secret_file(path: Path, variable: str) -> str:
-    """Read a secret that only its owner may read. Raises ConfigurationError, which never shows the content."""
+    """Read a secret that only its owner may read; white space around it is dropped.
+
+    Raises ConfigurationError, which never shows the content.
+    """
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigurationError(
-                f"{variable}: {path} can be read by others; run: chmod 600 {path}", field=variable
-            )
-        content = path.read_bytes()[:_MAX_BYTES]
+        if not path.is_file():
+            reason = "not a file" if path.exists() else "no such file"
+            raise ConfigurationError(f"{variable}: {path}: {reason}", field=variable)
+        with path.open("rb") as file:
+            # The mode of what was opened, not of what the name stands for by then.
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise ConfigurationError(
+                    f"{variable}: {path} can be read by others; run: chmod 600 {path}", field=variable
+                )
+            content = file.read(_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigurationError(f"{variable}: {path}: {error.strerror}", field=variable) from None
+    if len(content) > _BYTES_MAX:
+        raise ConfigurationError(f"{variable}: {path} is too big for a key", field=variable)
     try:
-        return content.decode().strip()
+        secret = content.decode().strip()
     except UnicodeDecodeError:
         raise ConfigurationError(f"{variable}: {path} is not text", field=variable) from None
+    if not secret:
+        raise ConfigurationError(f"{variable}: {path} is empty", field=variable)
+    return secret

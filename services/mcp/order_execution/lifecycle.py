@@ -233,7 +233,7 @@ def merge(
     unless it is ``authoritative``: read anew because the two disagreed.
     """
     if order.state.is_final and not _may_reopen(order, seen, authoritative):
-        return _late_fills(order, seen, now)
+        return _late_fills(order, seen, now, read=read)
     events: list[OrderEvent] = []
     if order.state.is_final:
         current = _reopen(order, seen, now, events)
@@ -368,7 +368,7 @@ def _state_after(order: Order, seen: ExchangeOrder, filled: Decimal) -> OrderSta
     return OrderState.PARTIALLY_FILLED if filled else OrderState.OPEN
 
 
-def _late_fills(order: Order, seen: ExchangeOrder, now: datetime) -> list[OrderEvent]:
+def _late_fills(order: Order, seen: ExchangeOrder, now: datetime, *, read: bool) -> list[OrderEvent]:
     """Keep what a final order turns out to have traded: fills that arrived while it was being cancelled."""
     events: list[OrderEvent] = []
     order = _book_fills(order, seen, now, events)
@@ -377,7 +377,7 @@ def _late_fills(order: Order, seen: ExchangeOrder, now: datetime) -> list[OrderE
     if seen.state is OrderState.FILLED and order.state in REOPENINGS:
         events.append(_event(order, EventKind.REOPENED, now, OrderState.FILLED, checked=True))
         order = events[-1].order
-    return _settle(order, seen, now, events, read=False)
+    return _settle(order, seen, now, events, read=read)
 
 
 def average_price(fills: Iterable[Fill]) -> Decimal | None:

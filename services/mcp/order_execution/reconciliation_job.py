@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from .clock import Clock, SystemClock
-from .config import load_settings, translated
+from .config import load_settings
+from .config_errors import translated
 from .errors import ConfigurationError, ExchangeUnavailable, JournalLocked, OrderExecutionError
 from .models import ReconciliationReport
 from .reconciliation import PERIODS, AlertThresholds, Progress

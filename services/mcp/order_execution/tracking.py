@@ -23,7 +23,7 @@ from .gateways.base import (
     TradeList,
     Unavailable,
 )
-from .models import Order, OrderEvent, OrderState
+from .models import Order, OrderEvent, OrderState, Step
 from .registry import OrderRegistry
 from .resolving import CLOCK_SKEW, ref_of
 from .wire import Wire
@@ -194,6 +194,26 @@ class Tracker:
             else:
                 complete = False
         return complete
+
+    async def sight(self, order_ids: Iterable[str]) -> None:
+        """See orders at the exchange that were final before any list could show them, by one list of closed ones."""
+        gateway = self._wire.gateway
+        known = (self._registry.get(order_id) for order_id in order_ids)
+        unseen = [order for order in known if order is not None and not order.confirmed(Step.VISIBLE)]
+        if not unseen or not gateway.traits.lists_closed_orders:
+            return
+        since = min(order.sent_at or order.created_at for order in unseen) - CLOCK_SKEW
+        until = self._clock.now() + CLOCK_SKEW
+        for symbol in self._scopes(unseen):
+            call = partial(gateway.closed_orders, since, until, symbol)
+            answer = await self._wire.read(call, self._deadline())
+            if isinstance(answer, Unavailable):
+                return
+            closed = {seen.exchange_order_id: seen for seen in answer.orders}
+            for order in unseen:
+                seen = closed.get(order.exchange_order_id or "")
+                if seen is not None:
+                    self._merge(order.order_id, seen)
 
     def _note_missing(self, order: Order) -> None:
         """An accepted order that the exchange denies three times becomes unknown; it never gets a verdict."""

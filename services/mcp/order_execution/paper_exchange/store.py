@@ -86,13 +86,16 @@ class Store:
         try:
             with localcontext(MONEY):
                 db.execute("BEGIN IMMEDIATE")
-                yield
-                db.execute("COMMIT")
+                try:
+                    yield
+                    db.execute("COMMIT")
+                finally:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # a defect of this package, not of the file
         except sqlite3.Error as error:
             raise ExchangeDown(f"{type(error).__name__}: {error}") from error
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -175,8 +178,11 @@ class Store:
             ),
         )
 
-    def orders(self, where: str, parameters: Sequence[Any] = (), order_by: str = "id") -> list[BookedOrder]:
-        """The orders that a condition (SQL of this package, never of a caller) selects."""
+    def orders(self, where: str, parameters: Sequence[Any] = (), order_by: str = "+id") -> list[BookedOrder]:
+        """The orders that a condition (SQL of this package, never of a caller) selects.
+
+        ``+id`` sorts what an index found, where ``id`` would tempt SQLite to walk the whole table in order.
+        """
         sql = f"SELECT {_ORDER} FROM orders WHERE {where} ORDER BY {order_by}"  # noqa: S608 - see above
         return [_order(row) for row in self._rows(sql, parameters)]
 
@@ -221,7 +227,7 @@ class Store:
 
     def trades(self, where: str, parameters: Sequence[Any] = ()) -> list[Trade]:
         """The trades that a condition (SQL of this package, never of a caller) selects, oldest first."""
-        sql = f"SELECT {_TRADE} FROM trades WHERE {where} ORDER BY id"  # noqa: S608 - see above
+        sql = f"SELECT {_TRADE} FROM trades WHERE {where} ORDER BY +id"  # noqa: S608 - see above
         return [_trade(row) for row in self._rows(sql, parameters)]
 
     # ---- depth taken, requests under way, rate limits -----------------------------------------------------

@@ -21,7 +21,8 @@ class Answer(StrEnum):
 
     ACCEPTED = "accepted"
     REJECTED = "rejected by the exchange"
-    INVALID = "refused here"
+    NEVER_ARRIVED = "never arrived"
+    REFUSED = "refused here"
     NOT_SENT = "not sent"
     UNRESOLVED = "unresolved"
 
@@ -59,6 +60,8 @@ class Trace:
         detail = event.detail or event.order.reason
         if event.fill is not None:
             detail = f"{event.fill.amount:f} at {event.fill.price:f}"
+        elif event.kind is EventKind.CONFIRMED:
+            detail = ", ".join(confirmation.step for confirmation in event.order.confirmations)
         self.moments.append(Moment(at, event.kind.value, event.state, detail))
         self.order = event.order
         self.was_unknown |= event.state is OrderState.UNKNOWN
@@ -74,7 +77,7 @@ class Verdict:
     lost: tuple[str, ...]
     """The exchange has it and the journal does not, or the journal has it there and the exchange does not."""
     misjudged: tuple[str, ...]
-    """The caller was told "rejected" or "not sent", yet the exchange has it; or that it was wrongly refused."""
+    """What the caller was told last ("rejected", "accepted", …) is not what the exchange's book says."""
     unresolved: tuple[str, ...]
     """Still unknown when the rehearsal ended."""
     discrepancies: int

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def count(traces: Sequence[Trace], verdict: Verdict) -> dict[str, int]:
         "orders": len(traces),
         "accepted": answers[Answer.ACCEPTED],
         "rejected by the exchange": answers[Answer.REJECTED],
-        "refused here": answers[Answer.INVALID],
+        "never arrived": answers[Answer.NEVER_ARRIVED],
+        "refused here": answers[Answer.REFUSED],
         "not sent": answers[Answer.NOT_SENT],
         "calls repeated": sum(max(0, len(trace.answers) - 1) for trace in traces),
         "sent again": sum(trace.resends for trace in traces),
@@ -113,10 +115,11 @@ def _head(report: Mapping[str, Any]) -> str:
         found = [f"{len(verdict[name])} {name}" for name in ("doubled", "lost", "misjudged", "unresolved")]
         words, kind = f"Not everything is accounted for: {', '.join(found)}.", "bad"
         words += f" The reconciliation found {verdict['discrepancies']} discrepancies."
+    began = report["started_at"][:19].replace("T", " ")
+    terms = f"{report['seconds']:.1f} s, seed {report['seed']}, {report['concurrency']} orders at a time"
     return (
         "<h1>Rehearsal of bad days</h1>\n"
-        f'<p class="soft">{escape(report["started_at"])}, {report["seconds"]:.1f} s, seed {report["seed"]}, '
-        f"{report['concurrency']} orders at a time, on the paper exchange</p>\n"
+        f'<p class="soft">{escape(began)} UTC, {terms}, on the paper exchange</p>\n'
         f'<div class="verdict {kind}">{escape(words)}</div>'
     )
 
@@ -134,8 +137,8 @@ def _timeline(report: Mapping[str, Any]) -> str:
     legend = "".join(f'<span><i style="background:{COLOURS[state]}"></i>{state}</span>' for state in _SHOWN)
     return (
         "<h2>Every order over time</h2>\n"
-        '<p class="soft">One line per order, from its intent to its end (the dot). Amber is the time in which nobody '
-        "could know whether the exchange had it; red shading is when the exchange did not answer at all.</p>\n"
+        '<p class="soft">One line per order, from its intent to its end (the dot). Amber is the time in which '
+        "nobody could know whether the exchange had it; red shading is when the exchange answered nobody.</p>\n"
         f'<div class="card"><div class="legend">{legend}</div>\n'
         f"{draw_timeline(report['orders'], report['outages'], report['seconds'])}</div>"
     )
@@ -174,7 +177,8 @@ def _order_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     for name in ("price", "stop_price", "time_in_force"):
         if params.get(name) is not None:
             terms += f", {name.replace('_', ' ')} {params[name]}"
-    told = " → ".join(answer["answer"] for answer in entry["answers"]) or "—"
+    runs = [(answer, len(list(same))) for answer, same in groupby(item["answer"] for item in entry["answers"])]
+    told = " → ".join(f"{answer} ×{number}" if number > 1 else answer for answer, number in runs) or "—"
     state = order["state"] if order else None
     badge = f'<span class="state" style="background:{COLOURS[OrderState(state)]}">{state}</span>' if state else "—"
     return (

@@ -61,18 +61,27 @@ def _axis(seconds: float, scale: float, height: float) -> list[str]:
 
 def _line(order: Mapping[str, Any], y: float, seconds: float, scale: float) -> str:
     moments = order["moments"]
-    parts = []
+    parts: list[str] = []
     for moment, following in zip(moments, [*moments[1:], None], strict=True):
         state = OrderState(moment["state"])
         end = seconds if following is None else following["at"]
         if not state.is_final and end > moment["at"]:
-            parts.append(
-                f'<rect x="{LEFT + moment["at"] * scale:.1f}" y="{y - 2.5:.1f}" '
-                f'width="{max(0.6, (end - moment["at"]) * scale):.1f}" height="5" rx="1.5" fill="{COLOURS[state]}"/>'
-            )
+            x, width = LEFT + moment["at"] * scale, max(0.6, (end - moment["at"]) * scale)
+            size = f'x="{x:.1f}" y="{y - 2.5:.1f}" width="{width:.1f}" height="5"'
+            parts.append(f'<rect {size} rx="1.5" fill="{COLOURS[state]}"/>')
     last = OrderState(moments[-1]["state"])
     if last.is_final:
-        ended = next(moment["at"] for moment in moments if OrderState(moment["state"]).is_final)
+        ended = _last_end(moments)
         parts.append(f'<circle cx="{LEFT + ended * scale:.1f}" cy="{y:.1f}" r="3.2" fill="{COLOURS[last]}"/>')
     title = f"{order['order_id']}: {order['purpose']}, {last}"
     return f"<g><title>{escape(title)}</title>{''.join(parts)}</g>"
+
+
+def _last_end(moments: Sequence[Mapping[str, Any]]) -> float:
+    """When the order became final for the last time; one that never left may have started afresh."""
+    ended: float = moments[-1]["at"]
+    for moment in reversed(moments):
+        if not OrderState(moment["state"]).is_final:
+            break
+        ended = moment["at"]
+    return ended

@@ -1,0 +1,110 @@
+"""The bad day that is rehearsed: what goes wrong, when, and where everything is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ..clock import Clock
+
+SYMBOLS: Final = ("BTC/USD", "ETH/USD", "SOL/USDT", "DOGE/USDT")
+SECONDS: Final = 14.0
+"""Over how long the orders are spread."""
+
+FAULTS: Final[Mapping[str, Any]] = {
+    "lost_request": 0.07,
+    "lost_reply": 0.10,
+    "late_arrival": 0.08,
+    "late_seconds_max": 1.8,
+    "rate_limited": 0.04,
+    "retry_after_seconds": 0.5,
+    "server_error": 0.05,
+    "refused_connection": 0.03,
+    "latency_seconds": (0.02, 0.15),
+    "hang_seconds": 0.4,
+    "outages": (
+        {"after_seconds": 4.0, "for_seconds": 2.5, "kind": "refused"},
+        {"after_seconds": 10.0, "for_seconds": 2.0, "kind": "timeout"},
+    ),
+}
+"""Worse than any real day: one request in three meets a fault, and twice the exchange is out for seconds."""
+
+
+class BadDay:
+    """The configurations of the day and of the day after, and where their files lie."""
+
+    symbols = SYMBOLS
+    seconds = SECONDS
+
+    def __init__(self, directory: Path, seed: int, clock: Clock, faults: Mapping[str, Any] = FAULTS) -> None:
+        self.directory = directory
+        self.clock = clock
+        self.faults = dict(faults)
+        self.after: dict[str, Any] = self._config(seed)
+        """The same exchange, journal and logs, and nothing goes wrong."""
+        self.config: dict[str, Any] = copy.deepcopy(self.after)
+        """The day itself."""
+        self.config["gateway"]["paper"]["faults"] = self.faults
+
+    def _config(self, seed: int) -> dict[str, Any]:
+        paper = {"path": str(self.directory / "paper_exchange.db"), "seed": seed, "step_seconds": 0.25}
+        return {
+            "gateway": {"name": "paper", "timeout_seconds": 2.0, "paper": paper},
+            "journal": {"url": f"sqlite:///{self.directory / 'journal.db'}"},
+            "retry": {
+                "max_retries": 6,
+                "initial_delay": 0.2,
+                "max_delay": 1.0,
+                "deadline_seconds": 15.0,
+                "budget_tokens": 40,
+            },
+            "circuit_breaker": {
+                "error_threshold": 240,
+                "failure_threshold": 5,
+                "cool_down_seconds": 0.6,
+                "max_cool_down_seconds": 1.2,
+            },
+            "confirmation": {"poll_interval_seconds": 1.0},
+            "transaction_log": {"path": str(self.directory / "transactions")},
+            "alerts": {"min_level": "critical"},
+        }
+
+    def outages(self) -> list[tuple[float, float]]:
+        """When the exchange is out, in seconds after the opening: from, until."""
+        spans = [(float(item["after_seconds"]), float(item["for_seconds"])) for item in self.faults["outages"]]
+        return [(after, after + lasting) for after, lasting in spans]
+
+    def told(self) -> dict[str, str]:
+        """Say the faults in words."""
+        words = {}
+        for name, value in self.faults.items():
+            if name == "outages":
+                continue
+            shown = f"{value:.0%} of requests" if name in _CHANCES else _seconds(value)
+            words[name.replace("_", " ")] = shown
+        for number, item in enumerate(self.faults["outages"], start=1):
+            words[f"outage {number}"] = f"{item['for_seconds']} s after {item['after_seconds']} s, {item['kind']}"
+        return words
+
+    def files(self) -> dict[str, str]:
+        """Where everything lies."""
+        return {
+            "report": str(self.directory / "report.html"),
+            "report as JSON": str(self.directory / "report.json"),
+            "journal": str(self.directory / "journal.db"),
+            "transaction log": str(self.directory / "transactions"),
+            "the exchange itself": str(self.directory / "paper_exchange.db"),
+        }
+
+
+_CHANCES: Final = frozenset(
+    {"lost_request", "lost_reply", "late_arrival", "rate_limited", "server_error", "refused_connection"}
+)
+
+
+def _seconds(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"{value[0]} to {value[1]} s"
+    return f"{value} s"

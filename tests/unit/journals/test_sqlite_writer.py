@@ -1,0 +1,246 @@
+"""Group commit, looked at from inside."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.mcp.order_execution.errors import JournalError, LeaseLost
+from services.mcp.order_execution.journals.sqlite_writer import MAX_BATCH, FlagChange, SQLiteWriter
+from tests.contract.journals.backends import ManualClock
+from tests.contract.journals.stories import accepted, intent
+
+
+class Probe:
+    """A writer whose thread can be held, and whose statements are counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = ManualClock()
+        self.writer = SQLiteWriter(path, self.clock, "me:1")
+        self.statements: list[str] = []
+
+    async def open(self) -> None:
+        await self.writer.open()
+        await self.writer._thread.call(self._trace)
+
+    def _trace(self) -> None:
+        assert self.writer._connection is not None
+        self.writer._connection.set_trace_callback(self.statements.append)
+
+    def hold(self) -> threading.Event:
+        """Keep the thread busy until the event is set."""
+        gate = threading.Event()
+        self.writer._thread.submit(lambda: bool(gate.wait(10)) and None)
+        return gate
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(query).fetchall()
+
+    def execute(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture
+async def probe(tmp_path: Path) -> AsyncIterator[Probe]:
+    probe = Probe(tmp_path / "journal.db")
+    await probe.open()
+    yield probe
+    await probe.writer.close()
+    assert probe.writer.stop(5)
+
+
+async def test_everything_that_waits_shares_one_write(probe: Probe) -> None:
+    """A hundred committers, one transaction."""
+    gate = probe.hold()
+    waiting = [asyncio.create_task(probe.writer.append_and_wait(intent(f"o-{number}"))) for number in range(100)]
+    await asyncio.sleep(0)
+    assert probe.writer.waiting == 100
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert probe.statements.count("COMMIT") == 1
+    assert probe.writer.waiting == 0
+
+
+async def test_a_flood_is_written_in_bounded_batches(probe: Probe) -> None:
+    """The first of many does not wait for the last."""
+    gate = probe.hold()
+    for number in range(2 * MAX_BATCH + 1):
+        probe.writer.append(intent(f"o-{number}"))
+    gate.set()
+    await probe.writer.settled()
+    assert probe.statements.count("COMMIT") == 3
+    assert probe.rows("SELECT count(*) FROM orders") == [(2 * MAX_BATCH + 1,)]
+
+
+async def test_an_idle_writer_makes_nobody_wait(probe: Probe) -> None:
+    """Asking whether all is settled writes nothing and takes no turn of the thread."""
+    gate = probe.hold()
+    await probe.writer.settled()
+    gate.set()
+    await probe.writer.drain()
+    assert probe.statements == []
+
+
+async def test_lag_is_that_of_the_oldest(probe: Probe) -> None:
+    """It counts from the oldest entry that is not durable, on the injected clock, and ends with it."""
+    gate = probe.hold()
+    probe.writer.append(intent("o-1"))
+    probe.clock.seconds += 3
+    probe.writer.append(intent("o-2"))
+    assert probe.writer.lag() == pytest.approx(3)
+    gate.set()
+    await probe.writer.settled()
+    assert probe.writer.lag() == 0.0
+
+
+async def test_lag_includes_the_batch_that_is_being_written(probe: Probe) -> None:
+    """While the disk works, the batch in hand still counts."""
+    with closing(sqlite3.connect(probe.path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        probe.writer.append(intent("o-1"))
+        async with asyncio.timeout(10):
+            while probe.writer._incoming:  # noqa: ASYNC110 - the thread takes it when it takes it
+                await asyncio.sleep(0)
+        probe.clock.seconds += 4
+        assert probe.writer.lag() == pytest.approx(4)
+        assert probe.writer.waiting == 1
+        blocker.rollback()
+    await probe.writer.settled()
+
+
+async def test_rows_say_who_wrote_them(probe: Probe) -> None:
+    """Owner and number of the opening stand beside every record, for whoever looks into the file."""
+    await probe.writer.append_and_wait(intent("o-1"))
+    await probe.writer.append_and_wait(accepted(intent("o-1")))
+    assert probe.rows("SELECT owner, epoch, n, state FROM orders") == [("me:1", 1, 2, "open")]
+    assert probe.rows("SELECT seq, n, kind, epoch FROM order_events") == [
+        (1, 1, "intent", 1),
+        (2, 2, "accepted", 1),
+    ]
+
+
+async def test_a_second_opening_shuts_the_first_out(probe: Probe) -> None:
+    """Should the lock ever fail, the number of the opening keeps the older writer from writing."""
+    probe.execute("UPDATE meta SET value = '2' WHERE name = 'epoch'")
+    with pytest.raises(LeaseLost, match="lock file removed"):
+        await probe.writer.append_and_wait(intent("o-1"))
+    assert probe.rows("SELECT count(*) FROM order_events") == [(0,)]
+    assert probe.writer.failure is not None
+
+
+async def test_a_malformed_event_fails_alone(probe: Probe) -> None:
+    """A defect upstream fails its own entry; what shares the batch is durable, and the journal is marked."""
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - the defect
+    gate = probe.hold()
+    outcomes = asyncio.gather(
+        probe.writer.append_and_wait(intent("o-1", updated_at=naive)) if False else _wrong(probe, naive),
+        probe.writer.append_and_wait(intent("o-2")),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    gate.set()
+    failed, fine = await outcomes
+    assert isinstance(failed, JournalError)
+    assert "cannot be written" in str(failed)
+    assert fine is None
+    assert probe.rows("SELECT order_id FROM orders") == [("o-2",)]
+    assert probe.writer.failure is not None
+
+
+async def _wrong(probe: Probe, naive: datetime) -> None:
+    event = intent("o-1", sent_at=naive)
+    object.__setattr__(event, "at", naive)
+    await probe.writer.append_and_wait(event)
+
+
+async def test_tables_that_disagree_fail_the_batch_whole(probe: Probe) -> None:
+    """An event that is there without its order is damage: nothing of the batch is written."""
+    probe.execute(
+        "INSERT INTO order_events (order_id, n, kind, at, epoch, body) VALUES ('o-2', 1, 'x', 0, 1, '{}')"
+    )
+    gate = probe.hold()
+    outcomes = asyncio.gather(
+        *(probe.writer.append_and_wait(intent(f"o-{number}")) for number in (1, 2, 3)), return_exceptions=True
+    )
+    await asyncio.sleep(0)
+    gate.set()
+    assert [type(outcome) for outcome in await outcomes] == [JournalError] * 3
+    assert probe.rows("SELECT count(*) FROM orders") == [(0,)]
+    assert not probe.writer._connection.in_transaction if probe.writer._connection is None else True
+
+
+async def test_after_a_failure_nothing_is_written(probe: Probe) -> None:
+    """What is appended later fails unwritten, and the first reason stands."""
+    probe.writer.fail("first")
+    probe.writer.fail("second")
+    with pytest.raises(JournalError, match="not written: first"):
+        await probe.writer.append_and_wait(intent("o-1"))
+    await probe.writer.settled()
+    assert probe.rows("SELECT count(*) FROM orders") == [(0,)]
+
+
+async def test_flags_ride_with_orders(probe: Probe) -> None:
+    """A setting goes the same way, in the same order."""
+    gate = probe.hold()
+    probe.writer.append(FlagChange("halt", "a"))
+    probe.writer.append(intent("o-1"))
+    probe.writer.append(FlagChange("halt", "b"))
+    gate.set()
+    await probe.writer.settled()
+    assert probe.rows("SELECT * FROM flags") == [("halt", "b")]
+    assert probe.statements.count("COMMIT") == 1
+
+
+async def test_closing_marks_a_sound_file_only(tmp_path: Path) -> None:
+    """After a failure the file is not called clean, so that the next opening checks it."""
+    marks = []
+    for failure in (None, "broken"):
+        probe = Probe(tmp_path / "journal.db")
+        await probe.open()
+        if failure is not None:
+            probe.writer.fail(failure)
+        await probe.writer.close()
+        await probe.writer.close()
+        assert probe.writer.stop(5)
+        marks += probe.rows("SELECT value FROM meta WHERE name = 'clean_shutdown'")
+    assert marks == [("1",), ("0",)]
+
+
+async def test_a_file_that_cannot_be_marked_as_closed_loses_nothing(
+    probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The entries are durable all the same; the next opening checks the file."""
+    probe.execute("CREATE TRIGGER broken BEFORE UPDATE ON meta BEGIN SELECT RAISE(FAIL, 'full'); END")
+    await probe.writer.append_and_wait(intent("o-1"))
+    await probe.writer.close()
+    assert "could not be marked as closed" in caplog.text
+    assert probe.rows("SELECT count(*) FROM orders") == [(1,)]
+    assert probe.writer.failure is None
+
+
+def test_a_loop_that_went_away_leaves_what_it_appended(tmp_path: Path) -> None:
+    """A program that leaves its loop without closing has still handed its entries over."""
+
+    async def append(probe: Probe) -> threading.Event:
+        await probe.open()
+        gate = probe.hold()
+        probe.writer.append(intent("o-1"))
+        return gate
+
+    probe = Probe(tmp_path / "journal.db")
+    gate = asyncio.run(append(probe))
+    gate.set()
+    asyncio.run(probe.writer.close())
+    assert probe.writer.stop(5)
+    assert probe.rows("SELECT count(*) FROM orders") == [(1,)]
