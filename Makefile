@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTHON ?= python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check coverage clean
+.PHONY: help run test check coverage docs clean
 
 help: ## Say what can be made (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ coverage: $(VENV)/.ready-to-test ## Run every test and show which lines and bran
 	@$(BIN)/python -m coverage run -m pytest -q $(TEST_ARGS)
 	@$(BIN)/python -m coverage combine --quiet 2>/dev/null || true
 	@$(BIN)/python -m coverage report --show-missing --skip-covered
+
+docs: $(VENV)/.ready-to-test ## Write the generated parts of the reference pages anew
+	@$(BIN)/python docs/generate.py
 
 clean: ## Remove the environment and what tools have cached; data/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .config_errors import setting_names, suggestion, translated
+from .config_errors import did_you_mean, translated
 from .config_sources import ENV_DELIMITER, ENV_PREFIX, from_variables, merge, normalised, read_dotenv, read_toml
 from .credentials import exchange_credentials
 from .errors import ConfigurationError, ErrorCategory
@@ -383,8 +383,8 @@ def _check_sections(merged: Mapping[Any, Any]) -> None:
     """Refuse unknown sections before pydantic-settings takes one for an argument of its own."""
     for key in merged:
         if key not in Settings.model_fields:
-            known = suggestion(str(key), list(setting_names(Settings)))
-            raise ConfigurationError(f"{key}: there is no such setting{known}", field=str(key))
+            meant = did_you_mean(str(key), Settings)
+            raise ConfigurationError(f"{key}: there is no such setting{meant}", field=str(key))
 
 
 def _add_credentials(merged: dict[str, Any], variables: Mapping[str, str]) -> None:

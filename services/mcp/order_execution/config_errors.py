@@ -30,7 +30,7 @@ def _describe(problem: Any, model: type[BaseModel]) -> tuple[str, str]:
     location = [str(part) for part in problem["loc"]]
     path = ".".join(location) or "configuration"
     if problem["type"] == "extra_forbidden":
-        return path, f"there is no such setting{suggestion(path, list(setting_names(model)))}"
+        return path, f"there is no such setting{did_you_mean(path, model)}"
     if problem["type"] in _NOT_A_TABLE:
         # The value is not shown: a section that was written wrongly may hold keys.
         return path, f"expected a table of settings, got {type(problem['input']).__name__}"
@@ -60,6 +60,17 @@ def setting_names(model: type[BaseModel], prefix: str = "", separator: str = "."
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from setting_names(inner, f"{prefix}{name}{separator}", separator)
+
+
+def did_you_mean(path: str, model: type[BaseModel]) -> str:
+    """Name a setting of the same section with a close name, or one of the same name elsewhere."""
+    known = list(setting_names(model))
+    section, _, name = path.rpartition(".")
+    beside = {item.rpartition(".")[2]: item for item in known if item.rpartition(".")[0] == section}
+    close = difflib.get_close_matches(name, beside, n=1)
+    elsewhere = [item for item in known if item.rpartition(".")[2] == name]
+    meant = [beside[item] for item in close] or elsewhere
+    return f"; did you mean {meant[0]}?" if meant else ""
 
 
 def suggestion(name: str, known: list[str]) -> str:

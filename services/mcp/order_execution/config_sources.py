@@ -1,7 +1,8 @@
 """Where settings come from besides a mapping: variables, a ``.env`` and a TOML file.
 
-Nothing here reads the process's environment; it is passed in. Text has no None: where a setting may be None, ``none`` or ``null`` stands for it. An empty variable is none at
-all. The keys of a table of currencies are upper case, since variables are read in any case.
+Nothing here reads the process's environment; it is passed in. Text has no None: where a setting may be None,
+``none`` or ``null`` stands for it. An empty variable counts as not set. The keys of a table of currencies are
+upper case, since variables are read in any case.
 """
 
 from __future__ import annotations

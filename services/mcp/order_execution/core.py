@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import lifecycle
 from .alerts import Alerts, Level
@@ -37,6 +37,7 @@ _logger = logging.getLogger(__name__)
 HALT_FLAG = "halt"
 TICKER_MAX_AGE_SECONDS = 2.0
 WATCH_INTERVAL_SECONDS = 1.0
+UNRESOLVED_ALERT_AFTER = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
@@ -256,13 +257,6 @@ class Core:
         if event.kind is EventKind.FILL:
             self.fills += 1
             self.ports.metrics.fill_booked()
-        if event.kind is EventKind.UNKNOWN:
-            self.ports.alerts.raise_alert(
-                Level.WARNING,
-                f"unresolved:{event.order_id}",
-                f"order {event.order_id} is unresolved",
-                event.detail or "",
-            )
         self.ports.metrics.set_open(self.registry.live_count)
 
     def _breaker_changed(self, event: BreakerEvent) -> None:
@@ -290,7 +284,17 @@ class Core:
                     Level.CRITICAL, "journal", "the journal failed; no new orders are placed", health.failure
                 )
             self._reported_failure = health.failure
+            self._alert_unresolved()
             await asyncio.sleep(WATCH_INTERVAL_SECONDS)
+
+    def _alert_unresolved(self) -> None:
+        """Tell once of orders that have been unresolved for long; most are resolved before anybody could look."""
+        since = self.clock.now() - UNRESOLVED_ALERT_AFTER
+        old = [order.order_id for order in self.registry.unresolved() if (order.sent_at or order.created_at) < since]
+        if old:
+            self.ports.alerts.raise_alert(
+                Level.WARNING, "unresolved", f"{len(old)} orders are unresolved", ", ".join(old[:10])
+            )
 
     def _count_resend(self) -> None:
         self.submission.counters.retries += 1
@@ -373,6 +377,15 @@ def breaker_policy(settings: Settings) -> BreakerPolicy:
         failure_threshold=section.failure_threshold,
         enabled=section.enabled,
     )
+
+
+def check_policies(settings: Settings) -> Settings:
+    """Refuse settings that no policy can be made of, before they are in force. Raises ConfigurationError."""
+    retry_policy(settings.retry)
+    RetryBudget(settings.retry.budget_tokens)
+    breaker_policy(settings)
+    risk_limits(settings.risk)
+    return settings
 
 
 def risk_limits(settings: RiskSettings) -> RiskLimits:

@@ -95,7 +95,11 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def is_method(function: Callable[..., Any]) -> bool:
     """Whether its first parameter is called ``self``."""
-    return next(iter(inspect.signature(function).parameters), None) == "self"
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # some built-in functions do not tell their signature
+        return False
+    return next(iter(parameters), None) == "self"
 
 
 def reader(function: Callable[..., Any], attribute: str, given: Any) -> Callable[[tuple[Any, ...]], Any]:

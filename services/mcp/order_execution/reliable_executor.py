@@ -15,7 +15,7 @@ from . import bootstrap, lifecycle
 from .alerts import Alerts, Level
 from .clock import Clock, SystemClock
 from .config import Settings, load_settings
-from .core import HALT_FLAG, Core
+from .core import HALT_FLAG, Core, check_policies
 from .errors import (
     ConfigurationError,
     DuplicateOrder,
@@ -78,7 +78,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         alerts: Alerts | None = None,
     ) -> None:
         self._config: dict[str, Any] = dict(config or {})
-        self._settings = load_settings(self._config)
+        self._settings = check_policies(load_settings(self._config))
         self.clock: Clock = clock or SystemClock()
         self.metrics = metrics or Metrics()
         self.alerts: Alerts | None = alerts
@@ -104,7 +104,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         Gateway, journal and logs can only be chosen before the first use. Raises ConfigurationError.
         """
         merged = _merge(self._config, config)
-        settings = load_settings(merged)
+        settings = check_policies(load_settings(merged))
         if self._core is not None:
             for section in ("gateway", "journal", "transaction_log", "alerts"):
                 if getattr(settings, section) != getattr(self._settings, section):

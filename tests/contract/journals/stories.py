@@ -40,9 +40,8 @@ def intent(order_id: str, seconds: float = 0.0, **fields: Any) -> OrderEvent:
         "state": OrderState.SENDING,
         "attempts": 1,
     }
-    order = Order(
-        order_id=order_id, created_at=at(seconds), updated_at=at(seconds), version=1, **{**values, **fields}
-    )
+    moments = {"created_at": at(seconds), "updated_at": at(seconds)}
+    order = Order(order_id=order_id, version=1, **{**values, **moments, **fields})
     return OrderEvent(order=order, kind=EventKind.INTENT, previous=None, at=at(seconds))
 
 

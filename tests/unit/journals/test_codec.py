@@ -40,7 +40,8 @@ from tests.contract.journals.stories import eventful, intent
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 money = st.decimals(allow_nan=False, allow_infinity=False)
-moments = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3, minutes=-30))]))
+zones = st.sampled_from([UTC, timezone(timedelta(hours=-3, minutes=-30))])
+moments = st.datetimes(timezones=zones).map(lambda at: at.replace(fold=0))  # means nothing in a fixed zone
 fills = st.builds(Fill, text, money, money, money, text, moments)
 confirmations = st.builds(Confirmation, st.sampled_from(Step), moments, st.booleans(), st.none() | text)
 fees = st.just(NOTHING) | st.dictionaries(text, money).map(MappingProxyType)

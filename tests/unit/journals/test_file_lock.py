@@ -65,7 +65,7 @@ async def test_waiting_for_a_lock_ends(tmp_path: Path) -> None:
     first.release()
 
 
-async def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     """Kill -9 frees it at once, without anybody cleaning up."""
     path = tmp_path / "j.lock"
     holder = subprocess.Popen(
@@ -76,10 +76,10 @@ async def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
         assert holder.stdout.readline() == b"held\n"
         lock = FileLock(path)
         with pytest.raises(JournalLocked, match=f"process {holder.pid} on"):
-            await lock.acquire(SystemClock(), 0)
+            asyncio.run(lock.acquire(SystemClock(), 0))
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        await lock.acquire(SystemClock(), 0)
+        asyncio.run(lock.acquire(SystemClock(), 0))
     lock.release()
 
 

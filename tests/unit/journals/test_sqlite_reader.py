@@ -57,7 +57,7 @@ def test_no_question_reads_the_whole_history(
     """Each goes by an index made for it, and none sorts more than the rows that it found."""
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
     assert index in steps[0]
-    assert not any(step == "SCAN orders" or step == "SCAN order_events" for step in steps)
+    assert not {"SCAN orders", "SCAN order_events"} & set(steps)
     if query is not questions.FIND_BY_EXCHANGE_ID:
         assert len(steps) == 1
 
@@ -121,6 +121,6 @@ async def test_an_error_of_sqlite_is_told_in_our_words(connection: sqlite3.Conne
     reader = SQLiteReader(tmp_path / "journal.db")
     await reader.open()
     with pytest.raises(JournalError, match=r"journal\.db: no such table"):
-        await reader.ask(lambda opened: opened.execute("SELECT * FROM nothing"))
+        await reader.ask(lambda opened: opened.execute("SELECT * FROM absent"))
     await reader.close()
     assert reader.stop(5)

@@ -57,7 +57,7 @@ def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     """A file where a directory should be, or the reverse, is a clear error that names it."""
     (tmp_path / "file").touch()
-    with pytest.raises(JournalError, match="cannot create the directory .*file"):
+    with pytest.raises(JournalError, match=r"cannot create the directory .*file"):
         create_directory(tmp_path / "file" / "journal.db")
     with pytest.raises(JournalError, match="cannot create the journal"):
         create_file(tmp_path)
@@ -73,9 +73,9 @@ def test_durability_is_what_it_must_be(connection: sqlite3.Connection) -> None:
 
 def test_a_file_that_cannot_be_made_durable_is_refused() -> None:
     """Where SQLite does not take the settings, the journal does not open."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        with pytest.raises(JournalError, match="cannot be made durable: journal_mode is memory"):
-            sqlite_schema._make_durable(connection, Path("journal.db"))
+    refusal = pytest.raises(JournalError, match="cannot be made durable: journal_mode is memory")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection, refusal:
+        sqlite_schema._make_durable(connection, Path("journal.db"))
 
 
 def test_opening_again_changes_nothing(path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.mcp.order_execution.models import OrderState, Side
+from services.mcp.order_execution.models import OrderState
 from services.mcp.order_execution.paper_exchange.records import Depth, OrderReport, Quote, Refused
 from services.mcp.order_execution.paper_exchange.requests import CancelRequest
 from services.mcp.order_execution.paper_exchange.turn import MAX_STEPS, steps_between
@@ -80,7 +80,7 @@ def test_a_market_order_may_carry_the_worst_price_at_which_it_trades() -> None:
     """Levels beyond the price are left alone, and the rest is canceled."""
     desk = Desk(balances=RICH)
     first, second = depth(desk).asks[:2]
-    report = desk.place("buy", first.amount + second.amount, first.price, type="market")
+    report = desk.place("buy", first.amount + second.amount, first.price, kind="market")
     assert report.order.filled == first.amount
     assert (report.order.state, report.order.reason) == (OrderState.CANCELED, "no_liquidity")
     check_books(desk, RICH)
@@ -223,7 +223,7 @@ def test_post_only_never_takes() -> None:
 def test_a_sell_stop_sells_at_market_once_the_price_has_fallen() -> None:
     """It waits with its base blocked, and trades as a taker in the first step that touches its stop price."""
     desk = Desk(balances=RICH, volatility=0.001)
-    report = desk.place("sell", "0.1", type="stop_market", stop="64700")
+    report = desk.place("sell", "0.1", kind="stop_market", stop="64700")
     assert report.order.state is OrderState.OPEN
     assert desk.funds("BTC").blocked == D("0.1")
     step = desk.first_step(lambda price: price <= D("64700"))
@@ -240,7 +240,7 @@ def test_a_sell_stop_sells_at_market_once_the_price_has_fallen() -> None:
 def test_a_buy_stop_limit_becomes_a_limit_order_once_the_price_has_risen() -> None:
     """Below the market it then rests at its limit price; its limit price is what it blocks."""
     desk = Desk(balances=RICH, volatility=0.001)
-    report = desk.place("buy", "0.1", "65050", type="stop_limit", stop="65300")
+    report = desk.place("buy", "0.1", "65050", kind="stop_limit", stop="65300")
     assert desk.funds("USD").blocked == D("6505")
     desk.go_to(desk.first_step(lambda price: price >= D("65300")))
     woken = desk.again(report)
@@ -258,7 +258,7 @@ def test_a_buy_stop_buys_as_far_as_the_funds_reach() -> None:
     """Its block may not cover what it costs by then: the rest is canceled, and nothing is overdrawn."""
     start = {"USD": D(6600), "BTC": D(0)}
     desk = Desk(balances=start, volatility=0.001)
-    report = desk.place("buy", "0.1", type="stop_market", stop="66000")
+    report = desk.place("buy", "0.1", kind="stop_market", stop="66000")
     desk.go_to(desk.first_step(lambda price: price >= D("66000")))
     after = desk.again(report).order
     assert (after.state, after.reason) == (OrderState.CANCELED, "insufficient_funds")
@@ -269,7 +269,7 @@ def test_a_buy_stop_buys_as_far_as_the_funds_reach() -> None:
 def test_a_post_only_stop_limit_that_would_take_is_canceled_when_it_wakes() -> None:
     """It was accepted long ago, so the refusal takes the form of a cancel."""
     desk = Desk(balances=RICH, volatility=0.001)
-    report = desk.place("buy", "0.1", "66000", type="stop_limit", stop="65300", post_only=True)
+    report = desk.place("buy", "0.1", "66000", kind="stop_limit", stop="65300", post_only=True)
     desk.go_to(desk.first_step(lambda price: price >= D("65300")))
     after = desk.again(report).order
     assert (after.state, after.reason, after.filled) == (OrderState.CANCELED, "post_only_would_take", 0)
@@ -279,8 +279,8 @@ def test_a_post_only_stop_limit_that_would_take_is_canceled_when_it_wakes() -> N
 def test_a_stop_that_is_touched_already_is_refused() -> None:
     """A buy stop at or below the price, and a sell stop at or above it."""
     desk = Desk(balances=RICH)
-    assert desk.refusal("buy", "0.1", type="stop_market", stop="65000") == "stop_price_crossed"
-    assert desk.refusal("sell", "0.1", "64000", type="stop_limit", stop="65000") == "stop_price_crossed"
+    assert desk.refusal("buy", "0.1", kind="stop_market", stop="65000") == "stop_price_crossed"
+    assert desk.refusal("sell", "0.1", "64000", kind="stop_limit", stop="65000") == "stop_price_crossed"
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------
@@ -308,9 +308,9 @@ def test_blocked_funds_cannot_be_spent_twice() -> None:
 def test_a_stop_order_blocks_too() -> None:
     """Its stop price stands in for a price that it does not have."""
     desk = Desk(balances={"USD": "1000"})
-    desk.place("buy", "0.01", type="stop_market", stop="70000")
+    desk.place("buy", "0.01", kind="stop_market", stop="70000")
     assert desk.funds("USD").blocked == D(700)
-    assert desk.refusal("buy", "0.01", type="stop_market", stop="70000") == "insufficient_funds"
+    assert desk.refusal("buy", "0.01", kind="stop_market", stop="70000") == "insufficient_funds"
 
 
 def test_the_least_worth_is_measured_at_the_market_for_a_market_order() -> None:
@@ -337,27 +337,27 @@ def test_malformed_orders_are_refused_by_their_code() -> None:
 def test_a_client_id_is_unique_forever_by_default() -> None:
     """A duplicate is refused as one, whether the first is open or closed."""
     desk = Desk()
-    first = desk.place("buy", "0.01", "50000", id="one")
-    answer = desk.exchange.submit(desk.request("buy", "0.02", "50000", id="one"))
+    first = desk.place("buy", "0.01", "50000", client_id="one")
+    answer = desk.exchange.submit(desk.request("buy", "0.02", "50000", client_id="one"))
     assert answer == Refused("duplicate_client_order_id", duplicate_id=True)
     desk.cancel(first)
-    assert desk.refusal("buy", "0.01", "50000", id="one") == "duplicate_client_order_id"
+    assert desk.refusal("buy", "0.01", "50000", client_id="one") == "duplicate_client_order_id"
     assert len(desk.exchange.all_orders()) == 1
 
 
 def test_a_client_id_may_be_unique_among_open_orders_alone() -> None:
     """Once the first is closed, the id may be used again."""
     desk = Desk(client_ids="open")
-    first = desk.place("buy", "0.01", "50000", id="one")
-    assert desk.refusal("buy", "0.01", "50000", id="one") == "duplicate_client_order_id"
+    first = desk.place("buy", "0.01", "50000", client_id="one")
+    assert desk.refusal("buy", "0.01", "50000", client_id="one") == "duplicate_client_order_id"
     desk.cancel(first)
-    assert desk.place("buy", "0.01", "50000", id="one").order.id == 2
+    assert desk.place("buy", "0.01", "50000", client_id="one").order.id == 2
 
 
 def test_client_ids_may_not_be_unique_at_all() -> None:
     """Then a second order under the same id is simply a second order."""
     desk = Desk(client_ids="none")
-    assert [desk.place("buy", "0.01", "50000", id="one").order.id for _ in range(2)] == [1, 2]
+    assert [desk.place("buy", "0.01", "50000", client_id="one").order.id for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize(("lookup", "open_found", "closed_found"), [
@@ -368,7 +368,7 @@ def test_lookup_by_client_id_covers_what_the_setting_says(
 ) -> None:
     """By the exchange's own id every order is found all the same."""
     desk = Desk(lookup=lookup)
-    report = desk.place("buy", "0.01", "50000", id="one")
+    report = desk.place("buy", "0.01", "50000", client_id="one")
     assert (desk.exchange.query(None, "one") is not None) is open_found
     desk.cancel(report)
     assert (desk.exchange.query(None, "one") is not None) is closed_found
@@ -378,7 +378,7 @@ def test_lookup_by_client_id_covers_what_the_setting_says(
 def test_of_several_orders_under_one_id_the_open_one_is_found() -> None:
     """Then the newest."""
     desk = Desk(client_ids="none")
-    reports = [desk.place("buy", "0.01", "50000", id="one") for _ in range(3)]
+    reports = [desk.place("buy", "0.01", "50000", client_id="one") for _ in range(3)]
     desk.cancel(reports[2])
     found = desk.exchange.query(None, "one")
     assert isinstance(found, OrderReport)
@@ -397,7 +397,7 @@ def test_only_open_orders_can_be_canceled() -> None:
     """A final order and an unknown one are refused apart; a cancel by client id works where ids are looked up."""
     desk = Desk()
     assert desk.exchange.submit(CancelRequest(None, "nobody")) == Refused("order_not_found")
-    report = desk.place("buy", "0.01", "50000", id="one")
+    report = desk.place("buy", "0.01", "50000", client_id="one")
     assert isinstance(desk.exchange.submit(CancelRequest(None, "one")), OrderReport)
     assert desk.cancel(report) == Refused("not_open")
 
@@ -453,8 +453,7 @@ def test_no_sequence_of_events_makes_or_loses_money(moves: list[tuple[Decimal]],
                 desk.exchange.submit(
                     desk.request(
                         side, D(int(size)) / 100, price if "limit" in kind else None,
-                        type=kind, stop=stop if "stop" in kind else None, tif=tif, post_only=bool(post_only),
+                        kind=kind, stop=stop if "stop" in kind else None, tif=tif, post_only=bool(post_only),
                     )
                 )  # fmt: skip
         check_books(desk, start)
-    assert all(report.order.side in Side for report in desk.exchange.all_orders())

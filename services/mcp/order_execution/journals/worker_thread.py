@@ -24,11 +24,12 @@ class WorkerThread:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._calls = 0
+        self._stopping = False
 
     @property
     def running(self) -> bool:
-        """Whether the thread runs; false in a process that was forked off."""
-        return self._thread.is_alive()
+        """Whether the thread takes jobs; false once it was told to stop, and in a process that was forked off."""
+        return self._thread.is_alive() and not self._stopping
 
     def start(self) -> None:
         """Start the thread."""
@@ -59,10 +60,11 @@ class WorkerThread:
 
     def stop(self, timeout: float) -> bool:
         """Let the thread end after the jobs that wait; False when it still runs after ``timeout`` seconds."""
+        self._stopping = True
         self._jobs.put(None)
-        if self.running:
+        if self._thread.is_alive():
             self._thread.join(timeout)
-        return not self.running
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
