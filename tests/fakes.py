@@ -71,7 +71,7 @@ Step = Callable[["FakeExchange", OrderRequest], "Accepted | Rejected | NotSent |
 
 
 class FakeExchange(Gateway):
-    """An exchange in memory. Orders rest until ``fill`` or ``close_order``; ``script`` holds the next submits' fates.
+    """An exchange in memory. Orders rest until ``fill`` or ``close_order``; ``script``: the next submits' fates.
 
     A script entry is one of the words of ``_fate``, an outcome to answer without placing, or a callable.
     """

@@ -44,7 +44,8 @@ def params(number: int) -> dict[str, object]:
 
 def say(*words: str) -> None:
     """One line, at once."""
-    print(*words, flush=True)
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
 
 
 async def place(executor: ReliableOrderExecutor, number: int) -> None:

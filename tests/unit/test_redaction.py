@@ -144,6 +144,7 @@ def test_everything_has_a_bound() -> None:
     endless: list[Any] = []
     endless.append(endless)
     assert len(str(Redactor().plain(endless))) < 100 + 4 * DEPTH_MAX
+    assert Redactor().text("é" * (TEXT_LENGTH_MAX + 1)) == "é" * TEXT_LENGTH_MAX + "…"
     assert len(Redactor().plain(list(range(ITEMS_MAX * 2)))) == ITEMS_MAX
     assert len(Redactor().plain({str(n): n for n in range(ITEMS_MAX * 2)})) == ITEMS_MAX
 

@@ -818,6 +818,8 @@ async def test_a_bad_configuration_leaves_the_old_one_in_force(w: World) -> None
     await w.bot.configure({"retry": {"max_retries": 5}})
     with pytest.raises(ConfigurationError, match=r"retry\.max_retries"):
         await w.bot.configure({"circuit_breaker": {"cool_down_seconds": 5}, "retry": {"max_retries": -1}})
+    with pytest.raises(ConfigurationError, match="mapping"):
+        await w.bot.configure([1])  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="error_threshold"):
         await w.bot.configure({"circuit_breaker": {"error_threshold": 900_000}})
     assert w.bot.settings.retry.max_retries == 5

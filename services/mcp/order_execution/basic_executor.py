@@ -17,6 +17,7 @@ from typing import Any, Final, Self, TypeVar
 from . import bootstrap, lifecycle
 from .clock import Clock, SystemClock
 from .config import Settings, load_settings
+from .config_sources import merge
 from .errors import (
     ConfigurationError,
     DuplicateOrder,
@@ -27,7 +28,6 @@ from .errors import (
     InvalidOrder,
     OrderNotFound,
     OrderNotSent,
-    OrderRejected,
     OrderUnresolved,
 )
 from .gateways.base import (
@@ -56,7 +56,7 @@ from .pretrade import check_traits, quantise
 from .registry import Subscription
 from .resolving import ref_of
 from .retry import Retryable, RetryBudget, RetryPolicy, run_with_retry
-from .statistics import Outcomes, quantile
+from .statistics import Outcomes, outcome_of, quantile
 from .submission import SubmissionCounters, verdict
 
 _logger = logging.getLogger(__name__)
@@ -81,8 +81,8 @@ class BasicOrderExecutor(OrderExecutionInterface):
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._config: dict[str, Any] = dict(config or {})
-        self._settings = load_settings(self._config)
+        self._settings = load_settings(config)
+        self._config: dict[str, Any] = merge({}, config or {})
         self.clock: Clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._gateway = gateway
@@ -104,7 +104,9 @@ class BasicOrderExecutor(OrderExecutionInterface):
 
     async def configure(self, config: Mapping[str, Any]) -> None:
         """Put a configuration in force, whole or not at all. Raises ConfigurationError."""
-        merged = {**self._config, **dict(config)}
+        if not isinstance(config, Mapping):
+            raise ConfigurationError(f"configuration: expected a mapping, got {type(config).__name__}")
+        merged = merge(self._config, config)
         settings = load_settings(merged)
         if self._is_open and settings.gateway != self._settings.gateway:
             raise ConfigurationError("gateway: can only be changed before the executor is used", field="gateway")
@@ -141,7 +143,7 @@ class BasicOrderExecutor(OrderExecutionInterface):
                 if not lock.locked():
                     self._locks.pop(request.client_order_id, None)
         except BaseException as error:
-            self._outcomes.count(_outcome_of(error))
+            self._outcomes.count(outcome_of(error))
             raise
         self._outcomes.count("accepted")
         return order.order_id
@@ -398,15 +400,3 @@ class BasicOrderExecutor(OrderExecutionInterface):
             if order.state.is_final:
                 del self._orders[order_id]
                 return
-
-
-def _outcome_of(error: BaseException) -> str:
-    for kind, name in (
-        (InvalidOrder, "invalid"),
-        (OrderNotSent, "not_sent"),
-        (OrderRejected, "rejected"),
-        (OrderUnresolved, "unresolved"),
-    ):
-        if isinstance(error, kind):
-            return name
-    return "failed"

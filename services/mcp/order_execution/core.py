@@ -288,9 +288,11 @@ class Core:
             await asyncio.sleep(WATCH_INTERVAL_SECONDS)
 
     def _alert_unresolved(self) -> None:
-        """Tell once of orders that have been unresolved for long; most are resolved before anybody could look."""
+        """Tell of orders that have been unresolved for long; most are resolved before anybody could look."""
         since = self.clock.now() - UNRESOLVED_ALERT_AFTER
-        old = [order.order_id for order in self.registry.unresolved() if (order.sent_at or order.created_at) < since]
+        old = [
+            order.order_id for order in self.registry.unresolved() if (order.sent_at or order.created_at) < since
+        ]
         if old:
             self.ports.alerts.raise_alert(
                 Level.WARNING, "unresolved", f"{len(old)} orders are unresolved", ", ".join(old[:10])

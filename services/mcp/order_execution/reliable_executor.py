@@ -15,6 +15,7 @@ from . import bootstrap, lifecycle
 from .alerts import Alerts, Level
 from .clock import Clock, SystemClock
 from .config import Settings, load_settings
+from .config_sources import merge
 from .core import HALT_FLAG, Core, check_policies
 from .errors import (
     ConfigurationError,
@@ -23,10 +24,8 @@ from .errors import (
     ExchangeUnavailable,
     ExecutorClosed,
     InvalidOrder,
-    OrderExecutionError,
     OrderNotFound,
     OrderNotSent,
-    OrderRejected,
     OrderUnresolved,
 )
 from .gateways.base import Gateway
@@ -46,7 +45,7 @@ from .monitoring import log_execution_time
 from .parameters import parse_deadline, parse_request
 from .pretrade import check_traits, estimated_price, funds_needed, quantise, trades_at_once
 from .repairs import RegistryRepairs
-from .statistics import Outcomes, quantile
+from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
 from .wire import Lane
 
@@ -77,8 +76,8 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         metrics: Metrics | None = None,
         alerts: Alerts | None = None,
     ) -> None:
-        self._config: dict[str, Any] = dict(config or {})
-        self._settings = check_policies(load_settings(self._config))
+        self._settings = check_policies(load_settings(config))
+        self._config: dict[str, Any] = merge({}, config or {})
         self.clock: Clock = clock or SystemClock()
         self.metrics = metrics or Metrics()
         self.alerts: Alerts | None = alerts
@@ -103,7 +102,9 @@ class ReliableOrderExecutor(OrderExecutionInterface):
 
         Gateway, journal and logs can only be chosen before the first use. Raises ConfigurationError.
         """
-        merged = _merge(self._config, config)
+        if not isinstance(config, Mapping):
+            raise ConfigurationError(f"configuration: expected a mapping, got {type(config).__name__}")
+        merged = merge(self._config, config)
         settings = check_policies(load_settings(merged))
         if self._core is not None:
             for section in ("gateway", "journal", "transaction_log", "alerts"):
@@ -283,9 +284,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             core.tracker.kick()
 
     def _note_failure(self, error: BaseException, side: str, params: object) -> None:
-        outcome = _OUTCOMES.get(type(error)) or next(
-            (name for kind, name in _OUTCOMES.items() if isinstance(error, kind)), "failed"
-        )
+        outcome = outcome_of(error)
         self._outcomes.count(outcome)
         self.metrics.order_finished(outcome, side if side in ("buy", "sell") else "none")
         log = None if self._core is None else self._core.ports.transaction_log
@@ -439,25 +438,3 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         await core.reopen_journal()
         await core.ports.journal.set_flag(HALT_FLAG, None)
         core.switch.reason = None
-
-
-_OUTCOMES: Mapping[type[BaseException], str] = {
-    InvalidOrder: "invalid",
-    OrderNotSent: "not_sent",
-    OrderRejected: "rejected",
-    OrderUnresolved: "unresolved",
-    asyncio.CancelledError: "cancelled",
-    OrderExecutionError: "failed",
-}
-
-
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one configuration over another, section by section."""
-    merged = dict(old)
-    for key, value in new.items():
-        before = merged.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merge(before, value)
-        else:
-            merged[key] = value
-    return merged

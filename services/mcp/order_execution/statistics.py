@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from .errors import InvalidOrder, OrderNotSent, OrderRejected, OrderUnresolved
+
 KNOWN_OUTCOMES: Final = ("accepted", "rejected", "not_sent", "unresolved", "invalid")
+
+
+_OUTCOME_OF: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (InvalidOrder, "invalid"),
+    (OrderNotSent, "not_sent"),
+    (OrderRejected, "rejected"),
+    (OrderUnresolved, "unresolved"),
+    (asyncio.CancelledError, "cancelled"),
+)
+
+
+def outcome_of(error: BaseException) -> str:
+    """What a call that raised this counts as."""
+    return next((name for kind, name in _OUTCOME_OF if isinstance(error, kind)), "failed")
 
 
 class Outcomes:

@@ -196,7 +196,7 @@ class Tracker:
         return complete
 
     async def sight(self, order_ids: Iterable[str]) -> None:
-        """See orders at the exchange that were final before any list could show them, by one list of closed ones."""
+        """See orders that were final before any list could show them, by one list of closed ones."""
         gateway = self._wire.gateway
         known = (self._registry.get(order_id) for order_id in order_ids)
         unseen = [order for order in known if order is not None and not order.confirmed(Step.VISIBLE)]

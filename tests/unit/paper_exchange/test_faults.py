@@ -30,6 +30,7 @@ def test_on_a_good_day_everything_is_delivered_at_once() -> None:
         (PaperFaults(late_arrival=1), {Fate.LATE}),
         (PaperFaults(rate_limited=1), {Fate.LIMITED}),
         (PaperFaults(server_error=1), {Fate.ERROR_BEFORE, Fate.ERROR_AFTER}),
+        (PaperFaults(garbled_reply=1), {Fate.GARBLED}),
         (PaperFaults(refused_connection=1), {Fate.REFUSED}),
     ],
 )

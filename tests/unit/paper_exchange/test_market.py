@@ -13,21 +13,32 @@ from services.mcp.order_execution.models import Side
 from services.mcp.order_execution.paper_exchange.market import LEVELS, USD_PRICES, Markets, plain, split_symbol
 from tests.unit.paper_exchange.desk import D
 
-MARKETS = Markets(7, volatility=0.0001, depth_usd=25_000.0)
+MARKETS = Markets(7, volatility=0.0003, depth_usd=25_000.0)
 SYMBOLS = ["BTC/USD", "ETH/USDT", "DOGE/USD", "SHIB/BTC", "BTC/IRT", "USDT/IRT", "EUR/USD", "QQQ/ZZZ", "USD/BTC"]
 
 currencies = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=2, max_size=15)
 symbols = st.builds("{}/{}".format, currencies, currencies).filter(lambda symbol: split_symbol(symbol) is not None)
 
 
-def markets(seed: int = 7, volatility: float = 0.0001) -> Markets:
+def markets(seed: int = 7, volatility: float = 0.0003) -> Markets:
     return Markets(seed, volatility=volatility, depth_usd=25_000.0)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["BTC", "btc/usd", "BTC/usd", "B/USD", "BTC/USD/EUR", "BTC-USD", "BTC/BTC", " BTC/USD", "BTC/USD\n", ""]
-    + ["A" * 16 + "/USD"],
+    [
+        "BTC",
+        "btc/usd",
+        "BTC/usd",
+        "B/USD",
+        "BTC/USD/EUR",
+        "BTC-USD",
+        "BTC/BTC",
+        " BTC/USD",
+        "BTC/USD\n",
+        "",
+        "A" * 40,
+    ],
 )
 def test_only_base_and_quote_in_capitals_are_a_symbol(text: str) -> None:
     """Two to fifteen capitals and digits each, and different ones."""
@@ -58,7 +69,7 @@ def test_any_symbol_trades_under_plausible_rules(symbol: str) -> None:
     assert rules is not None
     assert 10**6 <= rules.start_price / rules.price_tick < 10**7 + 1
     quote_usd = MARKETS.usd_price(rules.quote)
-    assert D("4") < rules.min_notional * quote_usd < D("6")
+    assert D("3.3") < rules.min_notional * quote_usd < D("6.8")
     assert rules.amount_step * rules.start_price * 50 < rules.min_notional
     assert D("1e-8") <= rules.amount_step <= 1
     assert rules.start_price < rules.max_price
@@ -93,15 +104,15 @@ def test_a_coin_wanders_as_its_volatility_says() -> None:
     """Step by step by about the volatility, over hours by much more, and it comes back."""
     prices = [float(MARKETS.price("BTC/USD", step)) for step in range(4000)]
     moves = [abs(after / before - 1) for before, after in pairwise(prices)]
-    assert 0.3e-4 < sum(moves) / len(moves) < 2e-4
-    day = [float(MARKETS.price("BTC/USD", step)) for step in range(0, 86_400 * 3, 600)]
+    assert 1e-4 < sum(moves) / len(moves) < 5e-4
+    day = [float(MARKETS.price("BTC/USD", step)) for step in range(0, 86_400, 600)]
     assert max(day) / min(day) > 1.01
 
 
 @given(st.integers(0, 10**9), st.integers(0, 50))
 def test_bitcoin_never_falls_to_fifty_thousand(step: int, seed: int) -> None:
-    """The waves are bounded: with the default volatility a coin stays within a quarter of its start price."""
-    assert D(50_000) < markets(seed).price("BTC/USD", step) < D(82_000)
+    """The waves are bounded: with the default volatility a coin stays within a sixth of its start price."""
+    assert D(55_000) < markets(seed).price("BTC/USD", step) < D(76_000)
 
 
 def test_a_volatility_of_nothing_leaves_prices_alone() -> None:

@@ -43,7 +43,7 @@ def test_settings_are_read_from_plain_values() -> None:
     "wrong",
     [
         {"unknown": 1},
-        {"volatility": 0.5},
+        {"volatility": 0.05},
         {"step_seconds": 0},
         {"maker_fee": "0.5"},
         {"taker_fee": "-0.1"},

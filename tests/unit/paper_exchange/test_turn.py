@@ -126,7 +126,7 @@ def test_a_limit_order_takes_what_it_reaches_and_rests_with_the_remainder() -> N
 
 def test_a_resting_order_fills_over_time_at_its_own_price_as_a_maker() -> None:
     """Each step in which the price reaches it brings a bounded amount, until it is filled."""
-    desk = Desk(balances=RICH, volatility=0.001)
+    desk = Desk(balances=RICH, volatility=0.003)
     limit = D("64700")
     report = desk.place("buy", "30", limit)
     assert report.order.state is OrderState.OPEN
@@ -150,7 +150,7 @@ def test_a_resting_order_fills_over_time_at_its_own_price_as_a_maker() -> None:
 
 def test_older_orders_at_the_same_price_are_served_first() -> None:
     """Time decides between equal prices: the younger gets something only once the older is filled."""
-    desk = Desk(balances=RICH, volatility=0.001)
+    desk = Desk(balances=RICH, volatility=0.003)
     older, younger = desk.place("sell", "20", "65300"), desk.place("sell", "20", "65300")
     step = 0
     for _ in range(50):
@@ -166,7 +166,7 @@ def test_older_orders_at_the_same_price_are_served_first() -> None:
 
 def test_the_better_price_is_served_first() -> None:
     """Price decides before time."""
-    desk = Desk(balances=RICH, volatility=0.001)
+    desk = Desk(balances=RICH, volatility=0.003)
     worse, better = desk.place("buy", "40", "64690"), desk.place("buy", "40", "64700")
     desk.go_to(desk.first_step(lambda price: price < D("64600")))
     assert desk.again(better).order.filled > 0
@@ -222,7 +222,7 @@ def test_post_only_never_takes() -> None:
 
 def test_a_sell_stop_sells_at_market_once_the_price_has_fallen() -> None:
     """It waits with its base blocked, and trades as a taker in the first step that touches its stop price."""
-    desk = Desk(balances=RICH, volatility=0.001)
+    desk = Desk(balances=RICH, volatility=0.003)
     report = desk.place("sell", "0.1", kind="stop_market", stop="64700")
     assert report.order.state is OrderState.OPEN
     assert desk.funds("BTC").blocked == D("0.1")
@@ -239,7 +239,7 @@ def test_a_sell_stop_sells_at_market_once_the_price_has_fallen() -> None:
 
 def test_a_buy_stop_limit_becomes_a_limit_order_once_the_price_has_risen() -> None:
     """Below the market it then rests at its limit price; its limit price is what it blocks."""
-    desk = Desk(balances=RICH, volatility=0.001)
+    desk = Desk(balances=RICH, volatility=0.003)
     report = desk.place("buy", "0.1", "65050", kind="stop_limit", stop="65300")
     assert desk.funds("USD").blocked == D("6505")
     desk.go_to(desk.first_step(lambda price: price >= D("65300")))
@@ -257,7 +257,7 @@ def test_a_buy_stop_limit_becomes_a_limit_order_once_the_price_has_risen() -> No
 def test_a_buy_stop_buys_as_far_as_the_funds_reach() -> None:
     """Its block may not cover what it costs by then: the rest is canceled, and nothing is overdrawn."""
     start = {"USD": D(6600), "BTC": D(0)}
-    desk = Desk(balances=start, volatility=0.001)
+    desk = Desk(balances=start, volatility=0.003)
     report = desk.place("buy", "0.1", kind="stop_market", stop="66000")
     desk.go_to(desk.first_step(lambda price: price >= D("66000")))
     after = desk.again(report).order
@@ -268,7 +268,7 @@ def test_a_buy_stop_buys_as_far_as_the_funds_reach() -> None:
 
 def test_a_post_only_stop_limit_that_would_take_is_canceled_when_it_wakes() -> None:
     """It was accepted long ago, so the refusal takes the form of a cancel."""
-    desk = Desk(balances=RICH, volatility=0.001)
+    desk = Desk(balances=RICH, volatility=0.003)
     report = desk.place("buy", "0.1", "66000", kind="stop_limit", stop="65300", post_only=True)
     desk.go_to(desk.first_step(lambda price: price >= D("65300")))
     after = desk.again(report).order

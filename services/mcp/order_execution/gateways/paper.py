@@ -52,6 +52,8 @@ OPEN_TRIES: Final = 50
 OPEN_PAUSE_SECONDS: Final = 0.02
 """Two processes that make the same file at once: the second waits for the first."""
 
+_GARBLED: Final = "the answer was cut short"
+_CARRIED_OUT: Final = frozenset({Fate.DELIVERED, Fate.LOST_REPLY, Fate.ERROR_AFTER, Fate.GARBLED})
 _UNHEARD: Final = frozenset({Fate.LOST_REQUEST, Fate.LOST_REPLY, Fate.LATE})
 
 
@@ -132,12 +134,14 @@ class PaperGateway(Gateway):
         if fate is Fate.LIMITED:
             return NotSent(ErrorCategory.RATE_LIMITED, "429: too many requests", self._retry_after())
         answer: OrderReport | Refused | Throttled | None = None
-        if fate in (Fate.DELIVERED, Fate.LOST_REPLY, Fate.ERROR_AFTER):
+        if fate in _CARRIED_OUT:
             answer = self.exchange.submit(request, age=self._clock.monotonic() - sent, expiry=expiry)
         if fate in _UNHEARD:
             await self._hang()
             return Unknown(ErrorCategory.RESET, "the connection broke before an answer came")
         await asyncio.sleep(passage.back)
+        if fate is Fate.GARBLED:
+            return Unknown(ErrorCategory.BAD_RESPONSE, _GARBLED)
         if fate is not Fate.DELIVERED or answer is None:
             return Unknown(ErrorCategory.SERVER_ERROR, "502: bad gateway")
         if isinstance(answer, Throttled):
@@ -175,6 +179,8 @@ class PaperGateway(Gateway):
         if passage.fate in _UNHEARD:
             await self._hang()
             return Unavailable(ErrorCategory.RESET, "the connection broke before an answer came")
+        if passage.fate is Fate.GARBLED:
+            return Unavailable(ErrorCategory.BAD_RESPONSE, _GARBLED)
         if passage.fate is not Fate.DELIVERED:
             return Unavailable(ErrorCategory.SERVER_ERROR, "502: bad gateway")
         answer = ask()

@@ -25,6 +25,8 @@ class Fate(StrEnum):
     """5xx, not carried out."""
     ERROR_AFTER = "error_after"
     """5xx, carried out."""
+    GARBLED = "garbled"
+    """Carried out, and the answer cannot be understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Weather:
             (faults.rate_limited, Fate.LIMITED),
             (half, Fate.ERROR_BEFORE),
             (half, Fate.ERROR_AFTER),
+            (faults.garbled_reply, Fate.GARBLED),
             (faults.refused_connection, Fate.REFUSED),
         ):
             if chance < likelihood:

@@ -3,7 +3,7 @@
 Everything here follows from the seed. A price depends on seed, symbol and step alone, not on who looks or how
 often, so processes that share an exchange agree without telling each other, and an absence of a year costs
 nothing. The logarithm of a currency's price is a sum of waves of growing length and height: it wanders like a
-random walk over seconds to days, and stays within bounds over years.
+random walk over seconds to hours, and stays within bounds over years.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ SWING: Final[Mapping[str, float]] = MappingProxyType(
 LEVELS: Final = 12
 HALF_SPREAD: Final = Decimal("0.0001")
 LEVEL_GAP: Final = Decimal("0.0002")
-WAVES: Final = 10
-"""The shortest wave lasts one step, each further one four times as long: the longest 262,144 steps."""
+WAVES: Final = 8
+"""The shortest wave lasts one step, each further one four times as long: the longest 16,384 steps."""
 
 _ROUGH: Final = Context(prec=12)
 _MONEY_DIGITS: Final = 7

@@ -45,6 +45,8 @@ class PaperFaults(BaseModel):
     """What a 429 asks to wait."""
     server_error: Probability = 0.0
     """5xx: as likely carried out as not."""
+    garbled_reply: Probability = 0.0
+    """The request is carried out, and the answer cannot be understood."""
     refused_connection: Probability = 0.0
     """No connection is made."""
     latency_seconds: tuple[Seconds, Seconds] = (0.0, 0.0)
@@ -63,6 +65,7 @@ class PaperFaults(BaseModel):
             + self.late_arrival
             + self.rate_limited
             + self.server_error
+            + self.garbled_reply
             + self.refused_connection
         )
         if chances > 1.0 + 1e-9:
@@ -94,7 +97,7 @@ class PaperSettings(BaseModel):
     """Prices and depth follow from it."""
     step_seconds: Annotated[float, Field(ge=0.001, le=3600.0)] = 1.0
     """The price moves, and the depth is filled up again, once per step."""
-    volatility: Annotated[float, Field(ge=0.0, le=0.001)] = 0.0001
+    volatility: Annotated[float, Field(ge=0.0, le=0.005)] = 0.0003
     """How far the price of a coin moves in one step, as a fraction of it."""
     depth_usd: Annotated[float, Field(ge=1.0, le=1e9)] = 25_000.0
     """Worth of what rests on the best level; deeper levels hold more."""

@@ -25,7 +25,7 @@ from ..bootstrap import make_gateway
 from ..clock import Clock, SystemClock
 from ..config import load_settings
 from ..errors import ConfigurationError, OrderExecutionError
-from .day import BadDay
+from .day import SECONDS, BadDay
 from .report import write_report
 from .run import Options, Rehearsal
 from .view import LineView, LiveView, View
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _make_empty(directory)
         _log_to(directory / "rehearsal.log")
-        wanted = Options(options.orders, options.seed, options.concurrency, directory)
+        wanted = Options(options.orders, options.seed, options.concurrency, directory, options.seconds)
         report, stopped_by = asyncio.run(_run(wanted, clock, console))
     except (ConfigurationError, OSError) as error:
         return _fail(str(error), EXIT_USAGE)
@@ -74,7 +74,7 @@ def _make_empty(directory: Path) -> None:
 
 async def _run(options: Options, clock: Clock, console: Console) -> tuple[dict[str, Any] | None, int]:
     """Rehearse until the end or a signal; then there is no report, and the signal's number."""
-    day = BadDay(options.directory, options.seed, clock)
+    day = BadDay(options.directory, options.seed, clock, seconds=options.seconds)
     observer = make_gateway(load_settings(day.after), clock, random.Random(options.seed))  # noqa: S311 - jitter
     view: View = LiveView(console) if console.is_terminal else LineView(console)
     await observer.open()
@@ -169,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--concurrency", type=between(1, 200), default=12, metavar="C", help="orders in flight at a time (12)"
+    )
+    parser.add_argument(
+        "--seconds", type=between(1, 3_600), default=SECONDS, metavar="T", help="over how long they are spread (14)"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and progress to stderr")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where everything is kept (data/rehearsal/TIME)")

@@ -11,7 +11,7 @@ from ..clock import Clock
 
 SYMBOLS: Final = ("BTC/USD", "ETH/USD", "SOL/USDT", "DOGE/USDT")
 SECONDS: Final = 14.0
-"""Over how long the orders are spread."""
+"""Over how long the orders are spread, unless it is said otherwise."""
 
 FAULTS: Final[Mapping[str, Any]] = {
     "lost_request": 0.07,
@@ -24,24 +24,36 @@ FAULTS: Final[Mapping[str, Any]] = {
     "refused_connection": 0.03,
     "latency_seconds": (0.02, 0.15),
     "hang_seconds": 0.4,
-    "outages": (
-        {"after_seconds": 4.0, "for_seconds": 2.5, "kind": "refused"},
-        {"after_seconds": 10.0, "for_seconds": 2.0, "kind": "timeout"},
-    ),
 }
-"""Worse than any real day: one request in three meets a fault, and twice the exchange is out for seconds."""
+"""Worse than any real day: one request in three meets a fault."""
+
+OUTAGES: Final = ((0.28, 0.18, "refused"), (0.71, 0.14, "timeout"))
+"""When the exchange is out, for how long (both as parts of the day), and how that looks."""
 
 
 class BadDay:
     """The configurations of the day and of the day after, and where their files lie."""
 
     symbols = SYMBOLS
-    seconds = SECONDS
 
-    def __init__(self, directory: Path, seed: int, clock: Clock, faults: Mapping[str, Any] = FAULTS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        clock: Clock,
+        *,
+        seconds: float = SECONDS,
+        faults: Mapping[str, Any] = FAULTS,
+    ) -> None:
         self.directory = directory
         self.clock = clock
-        self.faults = dict(faults)
+        self.seconds = seconds
+        """Over how long the orders are spread."""
+        outages = [
+            {"after_seconds": round(after * seconds, 1), "for_seconds": round(lasting * seconds, 1), "kind": kind}
+            for after, lasting, kind in OUTAGES
+        ]
+        self.faults: dict[str, Any] = {**faults, "outages": outages}
         self.after: dict[str, Any] = self._config(seed)
         """The same exchange, journal and logs, and nothing goes wrong."""
         self.config: dict[str, Any] = copy.deepcopy(self.after)

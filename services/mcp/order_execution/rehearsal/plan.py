@@ -56,7 +56,7 @@ class PlannedOrder:
     purpose: Purpose
     params: Mapping[str, Any]
     cancel_after: float | None = None
-    """Seconds after its acceptance at which it is cancelled; None: never."""
+    """After what part of the day, counted from its acceptance, it is cancelled; None: never."""
 
     @property
     def order_id(self) -> str:
@@ -90,7 +90,7 @@ def _draw(rng: random.Random, order_id: str, purpose: Purpose, market: Market, t
         params["amount"] = market.amount_step
     else:
         params["amount"] = _floor(notional / ticker.last, market.amount_step)
-    cancel_after = rng.uniform(1.0, 6.0) if purpose in CANCELLED else None
+    cancel_after = rng.uniform(0.1, 0.4) if purpose in CANCELLED else None
     return PlannedOrder(purpose, params, cancel_after)
 
 

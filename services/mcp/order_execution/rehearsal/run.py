@@ -49,6 +49,8 @@ class Options:
     seed: int
     concurrency: int
     directory: Path
+    seconds: float
+    """Over how long the orders are spread."""
 
 
 class RehearsalFailed(OrderExecutionError):
@@ -117,7 +119,7 @@ class Rehearsal:
         async with room:
             accepted = await self._execute(executor, trace)
         if accepted and trace.planned.cancel_after is not None:
-            await asyncio.sleep(trace.planned.cancel_after)
+            await asyncio.sleep(trace.planned.cancel_after * self._day.seconds)
             await self._cancel(executor, trace)
 
     async def _execute(self, executor: ReliableOrderExecutor, trace: Trace) -> bool:

@@ -1,0 +1,81 @@
+"""The mix of orders that a rehearsal places."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from services.mcp.order_execution import InvalidOrder
+from services.mcp.order_execution.parameters import parse_request
+from services.mcp.order_execution.pretrade import quantise
+from services.mcp.order_execution.rehearsal.plan import (
+    BEYOND_ANY_FUNDS,
+    CANCELLED,
+    MIX,
+    PlannedOrder,
+    Purpose,
+    plan_orders,
+)
+
+
+def plan(desk: Any, count: int = 40, seed: int = 1) -> list[PlannedOrder]:
+    return plan_orders(count, seed, [desk.market], {"BTC/USD": desk.ticker})
+
+
+def test_the_same_seed_gives_the_same_orders(desk: Any) -> None:
+    """A rehearsal can be repeated, and another seed is another rehearsal."""
+    assert plan(desk) == plan(desk)
+    assert plan(desk, seed=2) != plan(desk)
+
+
+def test_every_twenty_orders_hold_the_whole_mix(desk: Any) -> None:
+    """Each purpose comes as often as the mix says, whatever the seed."""
+    assert sum(MIX.values()) == 20
+    for seed in range(20):
+        purposes = [order.purpose for order in plan(desk, 20, seed)]
+        assert {purpose: purposes.count(purpose) for purpose in Purpose} == dict(MIX)
+
+
+def test_ids_are_unique(desk: Any) -> None:
+    """Each order has an id of its own, which holds the seed."""
+    ids = [order.order_id for order in plan(desk, 200, 7)]
+    assert len(set(ids)) == 200
+    assert ids[0] == "rehearsal-7-0001"
+
+
+def test_orders_pass_the_market_rules_unless_they_are_meant_not_to(desk: Any) -> None:
+    """Whatever is not there to be refused is valid, in the market's steps, for 50 to 500 of the quote currency."""
+    for order in plan(desk, 200):
+        request = parse_request(order.params, "unused")
+        if order.purpose is Purpose.TOO_SMALL:
+            with pytest.raises(InvalidOrder, match="amount"):
+                quantise(request, desk.market)
+            continue
+        assert quantise(request, desk.market).amount == request.amount
+        notional = request.amount * desk.ticker.last
+        expected = BEYOND_ANY_FUNDS if order.purpose is Purpose.TOO_BIG else Decimal(500)
+        assert Decimal(49) < notional <= expected
+
+
+def test_only_resting_orders_are_cancelled(desk: Any) -> None:
+    """Those that are to be cancelled say when; no other one does."""
+    for order in plan(desk, 60):
+        assert (order.cancel_after is not None) == (order.purpose in CANCELLED)
+
+
+def test_prices_do_what_the_purpose_says(desk: Any) -> None:
+    """Post-only orders that rest lie beyond the spread, those that cross would trade, far ones are far."""
+    for order in plan(desk, 200):
+        price, buying = order.params.get("price"), order.params["side"] == "buy"
+        best = desk.ticker.ask if buying else desk.ticker.bid
+        crosses = price is not None and (price >= best if buying else price <= best)
+        if order.purpose is Purpose.POST_ONLY_CROSSING:
+            assert crosses
+        if order.purpose in (Purpose.POST_ONLY, Purpose.FAR_LIMIT):
+            assert not crosses
+        if order.purpose is Purpose.FAR_LIMIT:
+            assert abs(price / best - 1) > Decimal("0.07")
+        if order.purpose is Purpose.STOP:
+            assert order.params["stop_price"] < desk.ticker.bid
