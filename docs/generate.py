@@ -31,7 +31,7 @@ from services.mcp.order_execution import errors  # noqa: E402
 from services.mcp.order_execution.config import ENV_DELIMITER, ENV_PREFIX, Settings  # noqa: E402
 from services.mcp.order_execution.metrics import Metrics  # noqa: E402
 from services.mcp.order_execution.models import REOPENINGS, RESTARTS, TRANSITIONS, OrderState  # noqa: E402
-from services.mcp.order_execution.reconciliation_job import JobSettings  # noqa: E402
+from services.mcp.order_execution.reconciliation_settings import JobSettings  # noqa: E402
 
 MARKED = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

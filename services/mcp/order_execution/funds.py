@@ -39,6 +39,8 @@ class Funds:
         self._balances: Balances | None = None
         self._asked_at = float("-inf")
         self._reserved: dict[str, _Reservation] = {}
+        self._reserved_of: dict[str, Decimal] = {}
+        """Sums by currency, kept up to date since they are asked for on every order's way."""
         self._expected: dict[str, Decimal] = {}
         self._refreshing: asyncio.Task[bool] | None = None
 
@@ -66,7 +68,7 @@ class Funds:
                 self._expected.setdefault(currency, balance.total)
         for order_id, reservation in list(self._reserved.items()):
             if reservation.accepted_at is not None and reservation.accepted_at < asked_at:
-                del self._reserved[order_id]
+                self.release(order_id)
         return True
 
     def total(self, currency: str) -> Decimal | None:
@@ -96,7 +98,7 @@ class Funds:
 
     def reserved(self, currency: str) -> Decimal:
         """What orders in flight have reserved of a currency."""
-        return sum((item.amount for item in self._reserved.values() if item.currency == currency), ZERO)
+        return self._reserved_of.get(currency, ZERO)
 
     @property
     def reservations(self) -> Mapping[str, Decimal]:
@@ -121,11 +123,15 @@ class Funds:
                 f"({plain_decimal(self.reserved(currency))} reserved for orders in flight)",
                 order_id=order_id,
             )
+        self.release(order_id)
         self._reserved[order_id] = _Reservation(currency, amount)
+        self._reserved_of[currency] = self.reserved(currency) + amount
 
     def release(self, order_id: str) -> None:
-        """Give an order's funds free: it provably is not at the exchange."""
-        self._reserved.pop(order_id, None)
+        """Give an order's funds free: it provably is not at the exchange, or the exchange has blocked them."""
+        reservation = self._reserved.pop(order_id, None)
+        if reservation is not None:
+            self._reserved_of[reservation.currency] -= reservation.amount
 
     def hear(self, event: OrderEvent) -> None:
         """Follow what happens to orders."""
@@ -135,7 +141,7 @@ class Funds:
         if reservation is None:
             return
         if event.order.exchange_order_id is None and event.state.is_final:
-            del self._reserved[event.order_id]
+            self.release(event.order_id)
         elif event.order.exchange_order_id is not None and reservation.accepted_at is None:
             reservation.accepted_at = self._clock.monotonic()
 

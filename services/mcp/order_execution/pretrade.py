@@ -133,14 +133,22 @@ class RiskGuard:
 
         ``position`` is what the account holds of the base currency; None where it is not known.
         """
+        self._check_notional(request, market, ticker)
+        self._check_collar(request, ticker)
+        self._check_rate()
+        if self.limits.max_open_orders is None and market.base not in self.limits.max_position:
+            return  # nothing below needs to look at every order
+        orders = self._exposures(live)
+        orders.pop(request.client_order_id, None)
+        self._check_count(len(orders))
+        self._check_position(request, market, orders.values(), position)
+
+    def _exposures(self, live: Iterable[Order]) -> dict[str, _Exposure]:
+        """Every order that may still trade: those in the registry, and those let through on their way there."""
         orders = {order.order_id: _Exposure(order.symbol, order.side, order.remaining) for order in live}
         for order_id, item in self._admitted.items():
             orders.setdefault(order_id, _Exposure(item.symbol, item.side, item.amount))
-        orders.pop(request.client_order_id, None)
-        self._check_notional(request, market, ticker)
-        self._check_collar(request, ticker)
-        self._check_counts(len(orders))
-        self._check_position(request, market, orders.values(), position)
+        return orders
 
     def admit(self, request: OrderRequest) -> None:
         """Count an order against the limits, before it stands in the registry."""
@@ -180,10 +188,12 @@ class RiskGuard:
                 f"{plain_decimal(ticker.last)}, more than {plain_decimal(percent)} %",
             )
 
-    def _check_counts(self, live: int) -> None:
+    def _check_count(self, live: int) -> None:
         most = self.limits.max_open_orders
         if most is not None and live >= most:
             raise RiskLimitExceeded("max_open_orders", f"{live} orders are open, the most is {most}")
+
+    def _check_rate(self) -> None:
         rate = self.limits.max_orders_per_minute
         if rate is None:
             return

@@ -146,7 +146,7 @@ class Reconciler:
         self._clock = clock
         self._repairs = repairs
         self._metrics = metrics
-        self._alerts = alerts
+        self.alerts = alerts
         self.thresholds = thresholds or AlertThresholds()
         self._balance_check = balance_check
         self.catch_up_seconds = catch_up_seconds
@@ -191,13 +191,17 @@ class Reconciler:
 
     async def _fresh(self, order: Order) -> Order:
         """The newest record of an order."""
-        current = None if self._repairs is None else self._repairs.current(order.order_id)
-        return current or await self._journal.get(order.order_id) or order
+        return self._current(order.order_id) or await self._journal.get(order.order_id) or order
+
+    def _current(self, order_id: str) -> Order | None:
+        return None if self._repairs is None else self._repairs.current(order_id)
 
     # ---- one order of ours ------------------------------------------------------------------------------------
 
     async def _check(self, listed: Order, run: _Run) -> None:
-        order = await self._fresh(listed)
+        order = self._current(listed.order_id) or listed
+        if order.state.is_unresolved:
+            order = await self._fresh(listed)
         run.total += 1
         seen = run.exchange.find(order)
         if seen is not None:
@@ -216,11 +220,10 @@ class Reconciler:
 
     async def _look_again(self, order: Order, run: _Run) -> None:
         """Believe a difference only if both sides, read anew, still differ."""
+        order = await self._fresh(order)
         for _ in range(LOOKS):
-            if run.lookups <= 0:
-                _logger.warning("more than %d orders would have to be looked up; the rest waits", self._max_lookups)
+            if not self._may_look_up(run):
                 break
-            run.lookups -= 1
             seen = await self._reader.look_up(order, run.exchange)
             before, order = order, await self._fresh(order)
             if seen is not None:
@@ -234,18 +237,25 @@ class Reconciler:
             # It changed while it was asked for: the answer may be older than our record.
         run.unresolved += 1
 
+    def _may_look_up(self, run: _Run) -> bool:
+        run.lookups -= 1
+        if run.lookups == -1:
+            _logger.warning("more than %d orders would have to be looked up; the rest waits", self._max_lookups)
+        return run.lookups >= 0
+
     async def _judge(self, order: Order, seen: ExchangeOrder | None, run: _Run) -> None:
         """Both sides were read anew, and they differ."""
         now = self._clock.now()
-        if seen is not None:
-            if now - seen.updated_at < timedelta(seconds=self.catch_up_seconds):
-                run.unresolved += 1
-                return
+        if order.state.is_unresolved:
+            run.unresolved += 1  # whoever looks for it has not found it yet
+        elif seen is not None and now - seen.updated_at < timedelta(seconds=self.catch_up_seconds):
+            run.unresolved += 1
+        elif seen is not None:
             run.mismatched += 1
             run.found(await self._repair(order, seen, compare(order, seen)))
         elif order.state.is_final and not order.filled:
             run.matched += 1  # exchanges forget such orders; on both sides nothing rests and nothing traded
-        elif order.state.is_unresolved or self._may_not_show_yet(order, run) or not self._can_deny(order):
+        elif self._may_not_show_yet(order, run) or not self._can_deny():
             run.unresolved += 1
         else:
             run.missing += 1
@@ -257,8 +267,8 @@ class Reconciler:
         looked = run.started if self._gateway.traits.lookup_scope is not LookupScope.ALL else self._clock.now()
         return order.updated_at + settle > looked
 
-    def _can_deny(self, order: Order) -> bool:
-        """Whether the exchange's silence about an order in lists and lookups means that it has none."""
+    def _can_deny(self) -> bool:
+        """Whether the exchange's silence about an order in its lists and lookups means that it has none."""
         traits = self._gateway.traits
         return traits.lookup_scope is LookupScope.ALL or traits.lists_closed_orders
 
@@ -352,8 +362,8 @@ class Reconciler:
     def _tell(self, report: ReconciliationReport) -> None:
         if self._metrics is not None:
             self._metrics.reconciled(report)
-        if report.alert_triggered and self._alerts is not None:
-            self._alerts.raise_alert(
+        if report.alert_triggered and self.alerts is not None:
+            self.alerts.raise_alert(
                 Level.ERROR,
                 "reconciliation",
                 f"reconciliation found {len(report.details)} discrepancies",

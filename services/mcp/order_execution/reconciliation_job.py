@@ -2,8 +2,9 @@
 
     python -m services.mcp.order_execution.reconciliation_job [--run-once] [--period P] [--config FILE] [--json]
 
-Exit codes: 0 clean (a scheduled job that was told to stop: 0), 1 discrepancies found, 2 usage or configuration,
-75 exchange unreachable (try again later).
+Exit codes: 0 clean (a scheduled job that was told to stop: 0), 1 discrepancies found, 2 usage, configuration or
+files: needs a human, 70 a defect, 75 exchange unreachable (try again later), 130 and 143 a single run that
+SIGINT or SIGTERM broke off.
 
 Each run opens the journal and lets go of it afterwards. While a bot owns the journal, the run only reads, and
 leaves repairs to the bot.
@@ -18,103 +19,45 @@ import json
 import logging
 import signal
 import sys
-import tomllib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-
+from .alerts import Alerts, Level
+from .bootstrap import make_alerts, open_companion
 from .clock import Clock, SystemClock
 from .config import load_settings
-from .config_errors import translated
 from .errors import ConfigurationError, ExchangeUnavailable, JournalLocked, OrderExecutionError
 from .models import ReconciliationReport
 from .reconciliation import PERIODS, AlertThresholds, Progress
 from .reconciliation_report import ReportFile
+from .reconciliation_settings import JobSettings, load_job_settings, read_job_config
 from .reliable_executor import ReliableOrderExecutor
 
 if TYPE_CHECKING:
+    from apscheduler.events import JobExecutionEvent
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+__all__ = ["JobSettings", "ReconciliationJob", "main"]
 
 _logger = logging.getLogger(__name__)
 
 EXIT_CLEAN: Final = 0
 EXIT_DISCREPANCIES: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_DEFECT: Final = 70
 EXIT_UNREACHABLE: Final = 75
-STOP_SECONDS: Final = 10.0
+EXIT_SIGNAL: Final = 128
+"""Added to the signal's number."""
+STOP_SECONDS: Final = 5.0
 """How long a run that is under way may take to finish once the job is told to stop."""
+GIVE_UP_SECONDS: Final = 20.0
+"""How long it may take to close what it has opened once it is broken off."""
 LOCK_WAIT_SECONDS: Final = 0.5
-
-_MODEL: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+SHOWN_DETAILS: Final = 20
 
 Runner = Callable[[str, Progress | None], Awaitable[ReconciliationReport]]
-
-
-class ScheduleSettings(BaseModel):
-    """When to reconcile, in UTC."""
-
-    model_config = _MODEL
-
-    interval: Literal["hourly", "daily", "weekly"] = "daily"
-    """How often, and over which period."""
-    time: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "00:00"
-    """HH:MM; of an hourly schedule only the minutes count."""
-    weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = "mon"
-    """Of a weekly schedule."""
-
-
-class ReportingSettings(BaseModel):
-    """Where reports go."""
-
-    model_config = _MODEL
-
-    file: Path = Path("reconciliation_reports.json")
-    """The file of reports."""
-    history_days: int = Field(default=30, ge=1, le=36_500)
-    """How long reports are kept."""
-
-
-class ThresholdSettings(BaseModel):
-    """Beyond which a report raises an alert."""
-
-    model_config = _MODEL
-
-    mismatch_percentage: float = Field(default=0.0, ge=0, le=100)
-    missing_orders: int = Field(default=0, ge=0)
-    extra_orders: int = Field(default=0, ge=0)
-
-
-class JobSettings(BaseModel):
-    """The job's configuration."""
-
-    model_config = _MODEL
-
-    executor: dict[str, Any] = Field(default_factory=dict)
-    """The same as ReliableOrderExecutor's."""
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
-    reporting: ReportingSettings = Field(default_factory=ReportingSettings)
-    alerts: ThresholdSettings = Field(default_factory=ThresholdSettings)
-    run_on_start: bool = False
-    """Whether to reconcile at once when the job starts."""
-
-
-def load_job_settings(config: Mapping[str, Any] | None) -> JobSettings:
-    """Validate whole, the executor's section included. Raises ConfigurationError, naming the field."""
-    if config is not None and not isinstance(config, Mapping):
-        raise ConfigurationError(f"configuration: expected a mapping, got {type(config).__name__}")
-    try:
-        settings = JobSettings(**dict(config or {}))
-    except ValidationError as error:
-        raise translated(error, JobSettings) from None
-    except TypeError as error:
-        raise ConfigurationError(f"configuration: {error}") from None
-    try:
-        load_settings(settings.executor)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"executor.{error}", field=f"executor.{error.field}") from None
-    return settings
 
 
 class ReconciliationJob:
@@ -133,11 +76,10 @@ class ReconciliationJob:
         self.settings = load_job_settings(config)
         self._clock = clock or SystemClock()
         self._runner = runner or self._reconcile
-        self._stop = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
-        self.reports = ReportFile(
-            self.settings.reporting.file, self._clock, history_days=self.settings.reporting.history_days
-        )
+        self._stopped: asyncio.Event | None = None
+        self._running: asyncio.Task[None] | None = None
+        reporting = self.settings.reporting
+        self.reports = ReportFile(reporting.file, self._clock, history_days=reporting.history_days)
 
     # ---- once -------------------------------------------------------------------------------------------------
 
@@ -146,34 +88,46 @@ class ReconciliationJob:
     ) -> ReconciliationReport:
         """Reconcile once, over the schedule's period unless another is given, and keep the report.
 
-        Raises ExchangeUnavailable when the exchange does not answer, JournalError, ConfigurationError.
+        Raises ExchangeUnavailable when the exchange does not answer, JournalError, ConfigurationError, and OSError
+        when the report cannot be written.
         """
         report = await self._runner(period or self.settings.schedule.interval, progress)
-        await asyncio.to_thread(self.reports.append, report)
+        await self.reports.append(report)
         return report
 
     async def _reconcile(self, period: str, progress: Progress | None) -> ReconciliationReport:
-        config = _with_short_lock_wait(self.settings.executor)
-        executor = ReliableOrderExecutor(config)
         thresholds = AlertThresholds(**self.settings.alerts.model_dump())
+        executor = ReliableOrderExecutor(_with_short_lock_wait(self.settings.executor))
         try:
             await executor.open()
-        except JournalLocked:
-            await executor.close()
-            return await self._report_only(period, progress, thresholds)
-        try:
             return await executor.reconcile_orders(period, progress=progress, thresholds=thresholds)
+        except JournalLocked:
+            _logger.info("another process owns the journal; this run only reports")
         finally:
             await executor.close()
+        return await self._report_only(period, progress, thresholds)
 
     async def _report_only(
         self, period: str, progress: Progress | None, thresholds: AlertThresholds
     ) -> ReconciliationReport:
         """Compare beside the process that owns the journal; repairs are left to it."""
-        from .bootstrap import open_companion  # noqa: PLC0415 - needed beside a bot only
-
-        async with open_companion(load_settings(self.settings.executor), thresholds) as reconciler:
+        settings = load_settings(self.settings.executor)
+        async with self._alerting() as alerts, open_companion(settings, thresholds) as reconciler:
+            reconciler.alerts = alerts
+            # What the owner has not asked for yet is no discrepancy.
+            reconciler.catch_up_seconds = (
+                2 * settings.confirmation.poll_interval_seconds + settings.gateway.timeout_seconds
+            )
             return await reconciler.run(period, progress=progress)
+
+    @contextlib.asynccontextmanager
+    async def _alerting(self) -> AsyncIterator[Alerts]:
+        alerts = make_alerts(load_settings(self.settings.executor), self._clock)
+        alerts.start()
+        try:
+            yield alerts
+        finally:
+            await alerts.close()
 
     # ---- on a schedule ----------------------------------------------------------------------------------------
 
@@ -188,22 +142,27 @@ class ReconciliationJob:
 
     def stop(self) -> None:
         """End ``serve()``: no further run begins, and one that is under way may finish, within limits."""
-        self._stop.set()
+        if self._stopped is not None:
+            self._stopped.set()
 
     async def serve(self) -> None:
         """Run the schedule until ``stop()``, SIGTERM or SIGINT."""
+        self._stopped = asyncio.Event()
         scheduler = self.make_scheduler()
-        with _stop_on_signals(self.stop):
+        with _on_signals(lambda number: self.stop()):
             scheduler.start()
             try:
+                _logger.info("next reconciliation: %s", scheduler.get_jobs()[0].next_run_time)
                 if self.settings.run_on_start:
                     await self._scheduled_run()
-                await self._stop.wait()
+                await self._stopped.wait()
             finally:
+                self._stopped.set()
                 scheduler.pause()
                 await self._drain()
                 # shutdown() cancels what runs; by now nothing does.
                 scheduler.shutdown(wait=False)
+                await asyncio.sleep(0)  # it shuts down in the loop's next turn
 
     def make_scheduler(self) -> AsyncIOScheduler:
         """The scheduler with its one job: in UTC, late rather than never, never two at once."""
@@ -222,32 +181,32 @@ class ReconciliationJob:
             fields["hour"] = int(hour)
         if schedule.interval == "weekly":
             fields["day_of_week"] = schedule.weekday
+        # UTC as an object: its name would need a time zone database, which slim systems lack.
         scheduler = AsyncIOScheduler(
-            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
         scheduler.add_job(
             self._scheduled_run,
-            CronTrigger(timezone="UTC", **fields),
+            CronTrigger(timezone=UTC, **fields),
             id="reconciliation",
             name="reconciliation",
             replace_existing=True,
         )
-        scheduler.add_listener(
-            lambda event: _logger.error("scheduled reconciliation: event %s", event.code),
-            EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES,
-        )
+        scheduler.add_listener(_hear, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
         return scheduler
 
     async def _scheduled_run(self) -> None:
         """Run once, in a task of our own that the scheduler cannot cancel; a failed run does not end the job."""
-        if self._running or self._stop.is_set():
+        if self._stopped is None or self._stopped.is_set():
             return
-        task = asyncio.get_running_loop().create_task(self._run_and_log(), name="reconciliation")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        stopped = asyncio.get_running_loop().create_task(self._stop.wait())
+        if self._running is not None:
+            _logger.warning("the last reconciliation is still running; this one is left out")
+            return
+        loop = asyncio.get_running_loop()
+        self._running = loop.create_task(self._run_and_log(), name="reconciliation")
+        stopped = loop.create_task(self._stopped.wait(), name="stop")
         try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._running, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
 
@@ -256,17 +215,38 @@ class ReconciliationJob:
             report = await self.run_reconciliation()
         except (OrderExecutionError, OSError) as error:
             _logger.error("reconciliation failed: %s: %s", type(error).__name__, error)  # noqa: TRY400
+            await self._alert_failure(error)
+        except Exception as error:
+            _logger.exception("reconciliation failed by a defect")
+            await self._alert_failure(error)
         else:
             _logger.info("reconciliation: %s", summary_line(report))
+        finally:
+            self._running = None
+
+    async def _alert_failure(self, error: Exception) -> None:
+        async with self._alerting() as alerts:
+            title = "a scheduled reconciliation failed"
+            alerts.raise_alert(Level.ERROR, "reconciliation failed", title, f"{type(error).__name__}: {error}")
 
     async def _drain(self) -> None:
-        running = set(self._running)
-        if not running:
+        """Let a run finish, then break it off, within limits."""
+        if self._running is None:
             return
+        running = {self._running}
         _, late = await asyncio.wait(running, timeout=STOP_SECONDS)
         for task in late:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            _, late = await asyncio.wait(late, timeout=GIVE_UP_SECONDS)
+        if late:
+            _logger.error("the reconciliation that was under way does not end")
+
+
+def _hear(event: JobExecutionEvent) -> None:
+    """Tell what the scheduler would keep to itself; the job's own failures are told by the job."""
+    error = getattr(event, "exception", None)
+    _logger.error("scheduled reconciliation: scheduler event %s", event.code, exc_info=error)
 
 
 def _with_short_lock_wait(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,46 +257,66 @@ def _with_short_lock_wait(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: Callable[[], object]) -> Iterator[None]:
+def _on_signals(call: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """Call once for the first SIGTERM or SIGINT; what closes then is not disturbed by a second one."""
     loop = asyncio.get_running_loop()
-    installed = []
+    numbers: list[signal.Signals] = []
+    heard: list[signal.Signals] = []
+
+    def hear(number: signal.Signals) -> None:
+        heard.append(number)
+        if len(heard) == 1:
+            call(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         # Outside the main thread there are no signals to be had; stop() serves there.
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, stop)
-            installed.append(number)
+        with contextlib.suppress(ValueError, RuntimeError):
+            loop.add_signal_handler(number, hear, number)
+            numbers.append(number)
     try:
         yield
     finally:
-        for number in installed:
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
 # ---- the command ----------------------------------------------------------------------------------------------
 
 
+class _BrokenOff(Exception):
+    """A signal ended a single run."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"{number.name}: the run was broken off")
+        self.number = number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    """Run the command; returns the exit code. Raises SystemExit(2) for a wrong usage."""
+    options = _parse(arguments)
     logging.basicConfig(
-        level=logging.INFO if not options.run_once else logging.WARNING,
+        level=logging.WARNING if options.run_once else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     try:
-        job = ReconciliationJob(read_config(options.config))
+        job = ReconciliationJob({} if options.config is None else read_job_config(options.config))
         if not options.run_once:
             job.start()
             return EXIT_CLEAN
-        report = asyncio.run(_run_once(job, options.period, show_progress=not options.json))
-    except ConfigurationError as error:
-        return _fail(str(error), EXIT_USAGE)
+        report = asyncio.run(_run_once(job, options.period))
     except ExchangeUnavailable as error:
         return _fail(str(error), EXIT_UNREACHABLE)
-    except OrderExecutionError as error:
+    except ConfigurationError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except (OrderExecutionError, OSError) as error:
         return _fail(f"{type(error).__name__}: {error}", EXIT_USAGE)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except _BrokenOff as error:
+        return _fail(str(error), EXIT_SIGNAL + error.number)
+    except Exception:
+        # Python would exit with 1, which means something else here.
+        _logger.exception("a defect")
+        return EXIT_DEFECT
     if options.json:
         sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
     else:
@@ -324,20 +324,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_CLEAN if report.is_clean else EXIT_DISCREPANCIES
 
 
-async def _run_once(job: ReconciliationJob, period: str | None, *, show_progress: bool) -> ReconciliationReport:
-    """Run once; SIGTERM cancels it, and the journal is left clean."""
-    task = asyncio.ensure_future(_with_progress(job, period, show_progress=show_progress))
-    with _stop_on_signals(task.cancel):
+async def _run_once(job: ReconciliationJob, period: str | None) -> ReconciliationReport:
+    """Run once. A signal cancels the run, which leaves the journal clean. Raises _BrokenOff then."""
+    signals: list[signal.Signals] = []
+    task = asyncio.get_running_loop().create_task(_with_progress(job, period), name="reconciliation")
+
+    def break_off(number: signal.Signals) -> None:
+        signals.append(number)
+        task.cancel()
+
+    with _on_signals(break_off):
         try:
             return await task
         except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+            if not signals:
+                raise
+            raise _BrokenOff(signals[0]) from None
 
 
-async def _with_progress(
-    job: ReconciliationJob, period: str | None, *, show_progress: bool
-) -> ReconciliationReport:
-    if not show_progress or not sys.stderr.isatty():
+async def _with_progress(job: ReconciliationJob, period: str | None) -> ReconciliationReport:
+    """Show progress on stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
         return await job.run_reconciliation(period)
     from rich.console import Console  # noqa: PLC0415 - only for people
     from rich.progress import Progress as Bar  # noqa: PLC0415
@@ -347,22 +354,6 @@ async def _with_progress(
         return await job.run_reconciliation(
             period, progress=lambda done, total: bar.update(line, completed=done, total=total)
         )
-
-
-def read_config(path: Path | None) -> dict[str, Any]:
-    """Read a TOML or JSON file. Raises ConfigurationError."""
-    if path is None:
-        return {}
-    try:
-        content = path.read_text(encoding="utf-8")
-        config = json.loads(content) if path.suffix == ".json" else tomllib.loads(content)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: not valid {path.suffix.lstrip('.') or 'TOML'}: {error}") from None
-    if not isinstance(config, dict):
-        raise ConfigurationError(f"{path}: expected a table of settings")
-    return config
 
 
 def summary_line(report: ReconciliationReport) -> str:
@@ -379,25 +370,26 @@ def show(report: ReconciliationReport, file: Path) -> None:
     from rich.console import Console  # noqa: PLC0415 - only for people
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console()
+    # What exchanges and users named is text, never markup, and a path is not broken into lines.
+    console = Console(markup=False, highlight=False, soft_wrap=True, emoji=False)
     table = Table(title=f"Reconciliation, {report.period}", show_header=False)
     for name in ("total", "matched", "mismatched", "missing", "extra", "unresolved"):
         table.add_row(name, str(getattr(report, f"{name}_orders")))
     table.add_row("repaired", str(report.repaired))
     table.add_row("discrepant", f"{report.mismatch_percentage:.2f} %")
     console.print(table)
-    for item in report.details[:20]:
+    for item in report.details[:SHOWN_DETAILS]:
         changes = ", ".join(f"{name}: {ours} → {theirs}" for name, (ours, theirs) in item.differences.items())
-        console.print(
-            f"{item.kind}: {item.order_id or item.exchange_order_id}: {changes} ({item.action or 'not repaired'})"
-        )
-    if len(report.details) > 20:
-        console.print(f"… and {len(report.details) - 20} more in the report")
+        who = item.order_id or item.exchange_order_id or "account"
+        console.print(f"{item.kind}: {who}: {changes} ({item.action or 'not repaired'})")
+    if len(report.details) > SHOWN_DETAILS:
+        console.print(f"… and {len(report.details) - SHOWN_DETAILS} more in the report")
     if report.read_only:
         console.print("Another process owns the journal: nothing was repaired, that is left to it.")
-    console.print(
-        "Everything is accounted for." if report.is_clean else "There were discrepancies.", f"Report: {file}"
-    )
+    if report.unresolved_orders:
+        console.print(f"In flight or undecided: {report.unresolved_orders}; a later run tells more.")
+    verdict = "Everything is accounted for." if report.is_clean else "There were discrepancies."
+    console.print(f"{verdict} Report: {file}")
 
 
 def _fail(message: str, code: int) -> int:
@@ -405,7 +397,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m services.mcp.order_execution.reconciliation_job",
         description="Compare the journal with the exchange, on a schedule or once.",
@@ -415,7 +407,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--period", choices=list(PERIODS), help="with --run-once: over the last hour, day or week")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the job's configuration, TOML or JSON")
     parser.add_argument("--json", action="store_true", help="with --run-once: print the report as JSON")
-    return parser
+    options = parser.parse_args(arguments)
+    if not options.run_once and (options.json or options.period):
+        parser.error("--json and --period go with --run-once")
+    return options
 
 
 if __name__ == "__main__":

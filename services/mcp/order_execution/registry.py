@@ -84,8 +84,8 @@ class OrderRegistry:
         return self.get(order_id) or await self._journal.get(order_id)
 
     def live(self) -> Iterator[Order]:
-        """Every order that is not final."""
-        return iter(list(self._live.values()))
+        """Every order that is not final, as of the first look."""
+        yield from list(self._live.values())
 
     @property
     def live_count(self) -> int:

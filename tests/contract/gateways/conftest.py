@@ -21,7 +21,7 @@ class PaperBench(Bench):
     """The paper exchange in memory, in virtual time."""
 
     timeout = 5.0
-    troubles = frozenset(Trouble) - {Trouble.GARBAGE}
+    troubles = frozenset(Trouble)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -39,6 +39,7 @@ class PaperBench(Bench):
             Trouble.LOST_REPLY: PaperFaults(lost_reply=1),
             Trouble.SILENCE: PaperFaults(lost_request=1, hang_seconds=None),
             Trouble.SERVER_ERROR: PaperFaults(server_error=1),
+            Trouble.GARBAGE: PaperFaults(garbled_reply=1),
             Trouble.LATE: PaperFaults(
                 late_arrival=1, late_seconds_max=late, latency_seconds=(2, 2), hang_seconds=0
             ),

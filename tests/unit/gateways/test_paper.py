@@ -290,6 +290,17 @@ def test_silence_is_unknown_whether_or_not_the_order_is_there(fault: str, booked
     play(act, faults=PaperFaults.model_validate({fault: 1}))
 
 
+def test_an_answer_that_cannot_be_understood_is_unknown() -> None:
+    """The order is there all the same."""
+
+    async def act(stage: Stage) -> None:
+        outcome = await stage.gateway.submit(order())
+        assert outcome == Unknown(ErrorCategory.BAD_RESPONSE, "the answer was cut short")
+        assert stage.book() == ["one"]
+
+    play(act, faults=PaperFaults(garbled_reply=1))
+
+
 @pytest.mark.parametrize(
     ("fault", "state"), [("lost_request", OrderState.OPEN), ("lost_reply", OrderState.CANCELED)]
 )
@@ -387,6 +398,7 @@ def test_late_requests_are_booked_within_the_expiry_or_never() -> None:
         ("lost_reply", ErrorCategory.RESET),
         ("late_arrival", ErrorCategory.RESET),
         ("server_error", ErrorCategory.SERVER_ERROR),
+        ("garbled_reply", ErrorCategory.BAD_RESPONSE),
     ],
 )
 def test_a_read_that_meets_a_fault_is_unavailable(name: str, fault: str, category: ErrorCategory) -> None:

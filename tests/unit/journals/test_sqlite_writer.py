@@ -39,7 +39,7 @@ class Probe:
     def hold(self) -> threading.Event:
         """Keep the thread busy until the event is set."""
         gate = threading.Event()
-        self.writer._thread.submit(lambda: bool(gate.wait(10)) and None)
+        self.writer._thread.submit(lambda: gate.wait(10))
         return gate
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:

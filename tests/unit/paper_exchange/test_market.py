@@ -162,6 +162,19 @@ def test_thin_depth_holds_one_step_at_least() -> None:
     assert {level.amount for level in thin.levels("SHIB/USD", 0, Side.SELL)} == {rules.amount_step}
 
 
+def test_levels_stay_apart_at_the_lowest_price() -> None:
+    """A price never falls below a thousand ticks, where levels would round to the same tick."""
+    wild = Markets(3, volatility=0.05, depth_usd=25_000.0)
+    rules = wild.rules("ETH/SOL")
+    assert rules is not None
+    floor = rules.price_tick * 1000
+    step = next(step for step in range(0, 10**6, 997) if wild.price("ETH/SOL", step) == floor)
+    for side in Side:
+        prices = [level.price for level in wild.levels("ETH/SOL", step, side)]
+        assert len(set(prices)) == LEVELS
+        assert min(prices) > 0
+
+
 def test_a_price_of_no_symbol_is_an_error() -> None:
     """Callers ask for the rules first."""
     with pytest.raises(KeyError):

@@ -76,6 +76,17 @@ def test_a_file_that_cannot_be_written_is_refused() -> None:
     assert "cannot be" in str(refusal(Path("/proc/paper.db")))
 
 
+def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    """SQLite opens it for reading alone, which is not enough."""
+    path = tmp_path / "paper.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 1")
+    content = bytearray(path.read_bytes())
+    content[18] = 9  # the header's write version
+    path.write_bytes(content)
+    assert "cannot be written" in str(refusal(path))
+
+
 @pytest.mark.parametrize(
     ("character", "field"),
     [

@@ -88,15 +88,20 @@ class PaperGateway(Gateway):
 
     async def open(self) -> None:
         """Open the exchange's file. Raises ConfigurationError, or ExchangeUnavailable while it stays busy."""
-        for tries_left in reversed(range(OPEN_TRIES)):
-            try:
-                self.exchange.open()
-                break
-            except ExchangeDown as error:
-                if not tries_left:
-                    raise ExchangeUnavailable(str(error), category=ErrorCategory.CONNECTION) from error
+        tries = 1
+        while not self._try_open(last=tries == OPEN_TRIES):
+            tries += 1
             await asyncio.sleep(OPEN_PAUSE_SECONDS)
         self._weather = Weather(self._settings.faults, self._clock, self._rng)
+
+    def _try_open(self, *, last: bool) -> bool:
+        try:
+            self.exchange.open()
+        except ExchangeDown as error:
+            if last:
+                raise ExchangeUnavailable(str(error), category=ErrorCategory.CONNECTION) from error
+            return False
+        return True
 
     async def close(self) -> None:
         """Close the exchange's file; harmless when repeated."""

@@ -214,7 +214,7 @@ class SQLiteJournal(Journal):
         """
         if self._phase is not _Phase.OPEN or self._lock is None or self._writer is None:
             return False
-        if self._home is None or os.getpid() != self._home[1]:
+        if self._home is None or not _is_here(*self._home):
             return False
         if self._lock.held() and _identity(self._path) == self._identity:
             return True
@@ -311,7 +311,7 @@ class SQLiteJournal(Journal):
     def _require_open(self) -> None:
         if self._phase is not _Phase.OPEN:
             raise JournalError(f"the journal {self._path} is not open")
-        if self._home != (asyncio.get_running_loop(), os.getpid()):
+        if self._home is None or not _is_here(*self._home):
             raise JournalError(
                 f"the journal {self._path} was opened in another event loop or process; open one there"
             )
@@ -356,6 +356,14 @@ async def _close_thread(owner: SQLiteReader | SQLiteWriter) -> None:
         await owner.close()
     if not owner.stop(_JOIN_SECONDS):
         raise TimeoutError
+
+
+def _is_here(loop: asyncio.AbstractEventLoop, process: int) -> bool:
+    """Whether this is the process and the loop."""
+    try:
+        return os.getpid() == process and asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _resolved(path: Path) -> Path:

@@ -21,7 +21,7 @@ class WorkerThread:
     """Runs jobs first come, first served. The thread is a daemon: a program that crashes is not held up."""
 
     def __init__(self, name: str) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._calls = 0
         self._stopping = False
@@ -35,7 +35,7 @@ class WorkerThread:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], object]) -> None:
         """Run ``job`` in the thread some time; it must not raise."""
         self._jobs.put(job)
 

@@ -29,12 +29,12 @@ class Limits:
         }
 
     def admit(self, store: Store, lane: Lane, now_us: int) -> Throttled | None:
-        """Take a token, or say how long it takes until there is one."""
+        """Take a token, or say how long it takes until there is one. ``now_us`` is the exchange's own time."""
         rate = self._rates[lane]
         if rate is None:
             return None
         tokens, at_us = store.bucket(lane) or (float(self._burst), now_us)
-        tokens = min(float(self._burst), tokens + max(0, now_us - at_us) / 1e6 * rate)
+        tokens = min(float(self._burst), tokens + (now_us - at_us) / 1e6 * rate)
         if tokens < 1.0:
             return Throttled((1.0 - tokens) / rate)
         store.save_bucket(lane, tokens - 1.0, now_us)

@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         "--concurrency", type=between(1, 200), default=12, metavar="C", help="orders in flight at a time (12)"
     )
     parser.add_argument(
-        "--seconds", type=between(1, 3_600), default=SECONDS, metavar="T", help="over how long they are spread (14)"
+        "--seconds", type=between(1, 3_600), default=SECONDS, metavar="T", help="over how long they are spread (12)"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and progress to stderr")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where everything is kept (data/rehearsal/TIME)")

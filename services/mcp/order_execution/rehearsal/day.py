@@ -10,22 +10,22 @@ from typing import Any, Final
 from ..clock import Clock
 
 SYMBOLS: Final = ("BTC/USD", "ETH/USD", "SOL/USDT", "DOGE/USDT")
-SECONDS: Final = 14.0
+SECONDS: Final = 12.0
 """Over how long the orders are spread, unless it is said otherwise."""
 
 FAULTS: Final[Mapping[str, Any]] = {
-    "lost_request": 0.07,
+    "lost_request": 0.05,
     "lost_reply": 0.10,
-    "late_arrival": 0.08,
+    "late_arrival": 0.06,
     "late_seconds_max": 1.8,
-    "rate_limited": 0.04,
+    "rate_limited": 0.03,
     "retry_after_seconds": 0.5,
-    "server_error": 0.05,
-    "refused_connection": 0.03,
+    "server_error": 0.04,
+    "refused_connection": 0.02,
     "latency_seconds": (0.02, 0.15),
     "hang_seconds": 0.4,
 }
-"""Worse than any real day: one request in three meets a fault."""
+"""Worse than any real day: three requests in ten meet a fault."""
 
 OUTAGES: Final = ((0.28, 0.18, "refused"), (0.71, 0.14, "timeout"))
 """When the exchange is out, for how long (both as parts of the day), and how that looks."""
@@ -75,8 +75,8 @@ class BadDay:
             "circuit_breaker": {
                 "error_threshold": 240,
                 "failure_threshold": 5,
-                "cool_down_seconds": 0.6,
-                "max_cool_down_seconds": 1.2,
+                "cool_down_seconds": 0.5,
+                "max_cool_down_seconds": 0.8,
             },
             "confirmation": {"poll_interval_seconds": 1.0},
             "transaction_log": {"path": str(self.directory / "transactions")},
