@@ -19,13 +19,14 @@ run: $(VENV)/.ready-to-run ## Rehearse bad days: orders on the paper exchange wh
 	@$(BIN)/python -m services.mcp.order_execution.rehearsal $(RUN_ARGS)
 
 test: $(VENV)/.ready-to-test ## Run every test
-	@$(BIN)/python -m pytest -q $(TEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 $(TEST_ARGS)
 
 check: $(VENV)/.ready-to-test ## Check style, format, types and import directions
-	$(BIN)/python -m ruff check --quiet .
-	$(BIN)/python -m ruff format --check --quiet .
-	$(BIN)/python -m mypy
-	$(BIN)/lint-imports --no-cache
+	@status=0; \
+	for tool in "ruff check --quiet ." "ruff format --check --quiet ." "mypy" "lint-imports --no-cache"; do \
+	  echo "$$tool"; $(BIN)/$$tool || status=1; \
+	done; \
+	exit $$status
 
 coverage: $(VENV)/.ready-to-test ## Run every test and show which lines and branches none of them reached
 	@$(BIN)/python -m coverage erase

@@ -57,7 +57,7 @@ def order(**changes: Any) -> Order:
 def report(**changes: Any) -> ReconciliationReport:
     counts = dict.fromkeys(("total", "matched", "mismatched", "missing", "extra"), 0)
     usual: dict[str, Any] = {f"{name}_orders": number for name, number in counts.items()}
-    times = {name: NOW for name in ("since", "until", "started_at", "finished_at")}
+    times = dict.fromkeys(("since", "until", "started_at", "finished_at"), NOW)
     return ReconciliationReport(**{**usual, **times, "period": "daily", **changes})
 
 
@@ -71,7 +71,7 @@ def test_every_state_has_its_row() -> None:
 
 
 def test_final_means_final() -> None:
-    """Nothing leads on from a final state but what the exchange later tells; from every other, an end is in reach."""
+    """From a final state nothing leads on but later truth from the exchange; from every other, an end is near."""
     for state in OrderState:
         assert state.is_final == (state in FINAL_STATES) == (not TRANSITIONS[state])
         if not state.is_final:
@@ -99,7 +99,7 @@ def test_what_is_filled_stays_filled() -> None:
 
 def test_only_what_may_never_have_left_can_start_afresh() -> None:
     """A filled or cancelled order never does."""
-    assert RESTARTS == {OrderState.EXPIRED, OrderState.REJECTED}
+    assert {OrderState.EXPIRED, OrderState.REJECTED} == RESTARTS
 
 
 def test_unresolved_is_exactly_what_nobody_knows() -> None:

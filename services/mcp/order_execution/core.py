@@ -308,23 +308,6 @@ class Core:
     def _lost(self, order: Order) -> None:
         self.resolver.take(order.order_id, Doubt(self.clock.monotonic()))
 
-    # ---- journal ------------------------------------------------------------------------------------------
-
-    async def reopen_journal(self) -> None:
-        """Open a journal anew that failed, and bring it up to what is known in memory."""
-        journal = self.ports.journal
-        if journal.health().failure is None:
-            return
-        await journal.close()
-        await journal.open()
-        for order in self.registry.live():
-            written = await journal.get(order.order_id)
-            if written == order:
-                continue
-            version = 0 if written is None else written.version
-            self.registry.record(lifecycle.rewritten(order, version, self.clock.now()))
-        await journal.flush()
-
     # ---- stop ---------------------------------------------------------------------------------------------
 
     async def drain(self, timeout: float, placing: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from .clock import Clock
-from .errors import SubscriberTooSlow
+from .errors import JournalUnavailable, SubscriberTooSlow
 from .journals.base import Journal
 from .models import Order, OrderEvent
 
@@ -72,6 +72,8 @@ class OrderRegistry:
         self._listeners: list[Listener] = []
         self._subscriptions: list[Subscription] = []
         self._closed = False
+        self._suspended = False
+        self._unwritten: set[str] = set()
 
     # ---- looking ------------------------------------------------------------------------------------------
 
@@ -109,6 +111,8 @@ class OrderRegistry:
         The change is in force from the call on, except where the journal refuses it. When the caller is
         cancelled meanwhile, the change stays: whether it is durable yet is the journal's affair.
         """
+        if self._suspended:
+            raise JournalUnavailable("the journal is being opened anew")
         before = self.get(event.order_id)
         self._keep(event.order)
         try:
@@ -124,7 +128,10 @@ class OrderRegistry:
 
     def record(self, event: OrderEvent) -> Order:
         """Apply an event whose durability may ride behind."""
-        self._journal.enqueue(event)
+        if self._suspended or self._journal.health().failure is not None:
+            self._unwritten.add(event.order_id)
+        if not self._suspended:
+            self._journal.enqueue(event)
         self._keep(event.order)
         self._publish(event)
         return event.order
@@ -133,6 +140,26 @@ class OrderRegistry:
         """Apply several events in their order."""
         for event in events:
             self.record(event)
+
+    # ---- a journal that failed ----------------------------------------------------------------------------
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether changes are kept in memory only, since the journal is being opened anew."""
+        return self._suspended
+
+    def suspend(self) -> None:
+        """Keep changes in memory only, and commit nothing, until ``go_on()``."""
+        self._suspended = True
+
+    def go_on(self) -> None:
+        """End ``suspend()``; what was not written until now is the caller's to write."""
+        self._suspended = False
+        self._unwritten.clear()
+
+    def changed_since_failure(self) -> set[str]:
+        """Orders that the journal may not hold as they are: all live ones, and those that ended meanwhile."""
+        return self._unwritten | self._live.keys()
 
     def _keep(self, order: Order) -> None:
         if order.state.is_final:

@@ -44,6 +44,7 @@ from .models import (
 from .monitoring import log_execution_time
 from .parameters import parse_deadline, parse_request
 from .pretrade import check_traits, estimated_price, funds_needed, quantise, trades_at_once
+from .reopening import reopen
 from .repairs import RegistryRepairs
 from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
@@ -435,6 +436,6 @@ class ReliableOrderExecutor(OrderExecutionInterface):
     async def resume(self) -> None:
         """Lift ``halt()``, and open a journal anew that had failed. Raises JournalError if it still fails."""
         core = await self._opened()
-        await core.reopen_journal()
+        await reopen(core.ports.journal, core.registry, self.clock)
         await core.ports.journal.set_flag(HALT_FLAG, None)
         core.switch.reason = None

@@ -431,6 +431,22 @@ async def test_an_opening_that_fails_leaves_nothing_held(path: Path) -> None:
     await journal.close()
 
 
+async def test_a_file_that_cannot_be_marked_as_in_use_is_not_opened(path: Path) -> None:
+    """Where even the first write fails, ``open`` says so and lets go of everything."""
+    journal = SQLiteJournal(path, SystemClock())
+    await journal.open()
+    await journal.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TRIGGER broken BEFORE UPDATE ON meta BEGIN SELECT RAISE(FAIL, 'worn out'); END")
+    with pytest.raises(JournalError, match="worn out"):
+        await journal.open()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER broken")
+    await journal.open()
+    await journal.commit(intent("o-1"))
+    await journal.close()
+
+
 async def test_a_cancelled_opening_leaves_nothing_held(path: Path) -> None:
     """A caller that gives up while the journal opens may open it again."""
     journal = SQLiteJournal(path, SystemClock())

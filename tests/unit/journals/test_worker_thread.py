@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -25,10 +26,12 @@ async def test_calls_run_in_order_in_one_thread(worker: WorkerThread) -> None:
     """First come, first served, results and all, away from the loop's thread."""
     order: list[int] = []
     worker.submit(lambda: order.append(0))
-    calls = [
-        worker.call(lambda number=number: order.append(number) or threading.get_ident()) for number in range(1, 5)
-    ]  # type: ignore[misc]
-    threads = set(await asyncio.gather(*calls))
+
+    def note(number: int) -> int:
+        order.append(number)
+        return threading.get_ident()
+
+    threads = set(await asyncio.gather(*(worker.call(partial(note, number)) for number in range(1, 5))))
     assert order == [0, 1, 2, 3, 4]
     assert len(threads) == 1
     assert threads != {threading.get_ident()}

@@ -1,0 +1,97 @@
+"""A journal that failed, opened anew."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.mcp.order_execution import JournalError, JournalUnavailable, OrderState
+from tests.worlds import ORDER, World, scenario
+
+MINE = {**ORDER, "client_order_id": "mine"}
+
+
+async def fail(w: World) -> None:
+    """Let the journal fail by one refused order."""
+    w.journal.fail_next()
+    with pytest.raises(JournalUnavailable):
+        await w.bot.execute_order({**ORDER, "client_order_id": "victim"})
+
+
+@scenario()
+async def test_what_happened_meanwhile_is_written_afterwards(w: World) -> None:
+    """A cancel and a fill during the failure are on disk after resume()."""
+    ids = [await w.bot.execute_order(ORDER) for _ in range(3)]
+    await fail(w)
+    assert await w.bot.cancel_order(ids[0])
+    w.exchange.fill("X2", "0.1")
+    await w.bot.wait_for_order(ids[1], 30)
+    await w.bot.resume()
+    for order_id in ids:
+        assert w.on_disk(order_id) == await w.bot.get_order_status(order_id)
+    await w.crash()
+    assert (await w.bot.get_order_status(ids[0])).state is OrderState.CANCELED
+    assert (await w.bot.get_order_status(ids[1])).state is OrderState.FILLED
+
+
+@scenario()
+async def test_an_intent_that_was_written_although_it_was_reported_failed_was_not_sent(w: World) -> None:
+    """It is closed as never sent, and may be executed again."""
+    await w.bot.execute_order(ORDER)
+    await w.journal.flush()
+    w.journal.fail_next(written=True)
+    with pytest.raises(JournalUnavailable):
+        await w.bot.execute_order(MINE)
+    await w.bot.resume()
+    order = await w.bot.get_order_status("mine")
+    assert (order.state, order.reason) == (OrderState.EXPIRED, "never_sent")
+    assert await w.bot.execute_order(MINE) == "mine"
+    assert len(w.exchange.named("mine")) == 1
+
+
+@scenario()
+async def test_a_resend_whose_record_failed_goes_on_from_what_the_disk_holds(w: World) -> None:
+    """The order stays unresolved in memory and is settled after the journal is back."""
+    w.exchange.script.append("lost request")
+    placing = asyncio.create_task(w.bot.execute_order(MINE))
+    await asyncio.sleep(0.5)
+    w.journal.fail_next(written=True)
+    await asyncio.gather(placing, return_exceptions=True)
+    await w.bot.resume()
+    assert w.on_disk("mine") == await w.bot.get_order_status("mine")
+    assert w.exchange.named("mine") == []
+
+
+@scenario()
+async def test_events_while_it_is_opened_do_not_break_it_again(w: World) -> None:
+    """Orders go on changing; nothing conflicts, nothing is sent before it is done."""
+    ids = [await w.bot.execute_order(ORDER) for _ in range(5)]
+    await fail(w)
+    w.journal.commit_seconds = 0.5
+    resuming = asyncio.create_task(w.bot.resume())
+    cancelling = asyncio.gather(*(w.bot.cancel_order(order_id) for order_id in ids))
+    with pytest.raises(JournalUnavailable):
+        await w.bot.execute_order(ORDER)
+    await resuming
+    assert await cancelling == [True] * 5
+    await w.journal.flush()
+    for order_id in ids:
+        assert w.on_disk(order_id) == await w.bot.get_order_status(order_id)
+    await w.bot.execute_order(ORDER)
+
+
+@scenario()
+async def test_a_journal_that_still_fails_keeps_orders_stopped(w: World) -> None:
+    """resume() says so, and may be tried again."""
+    await w.bot.execute_order(ORDER)
+    w.journal.fail_forever()
+    with pytest.raises(JournalUnavailable):
+        await w.bot.execute_order(MINE)
+    with pytest.raises(JournalError):
+        await w.bot.resume()
+    with pytest.raises(JournalUnavailable):
+        await w.bot.execute_order(MINE)
+    w.journal.repair()
+    await w.bot.resume()
+    assert await w.bot.execute_order(MINE) == "mine"
