@@ -43,6 +43,16 @@ class World:
         """Let a call run that nobody waits for, and that may die with its process."""
         self._tasks.append(asyncio.get_running_loop().create_task(call, name="call"))
 
+    async def stop_following(self) -> None:
+        """Let the background tracking see nothing more, so that only a reconciliation can."""
+
+        async def see_nothing() -> bool:
+            return True
+
+        await self.bot.open()
+        assert self.bot._core is not None
+        self.bot._core.tracker.round = see_nothing  # type: ignore[method-assign]
+
     def tasks(self) -> list[asyncio.Task[Any]]:
         """The background calls that have not ended."""
         return [task for task in self._tasks if not task.done()]

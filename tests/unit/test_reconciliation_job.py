@@ -246,7 +246,9 @@ async def test_a_signal_ends_the_job_once_the_run_has_finished(number: signal.Si
     assert not asyncio.get_running_loop().remove_signal_handler(number)
 
 
-async def test_a_run_that_does_not_end_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_does_not_end_is_broken_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """After a few seconds, so that SIGTERM is not answered by SIGKILL."""
     monkeypatch.setattr(reconciliation_job, "STOP_SECONDS", 0.01)
     runs = Runs(asyncio.Event().wait)
@@ -257,6 +259,7 @@ async def test_a_run_that_does_not_end_is_broken_off(monkeypatch: pytest.MonkeyP
     async with asyncio.timeout(5):
         await task
     assert runs.ended == ["broken off"]
+    assert "broken off" in caplog.text
 
 
 async def test_a_run_that_cannot_be_broken_off_is_left(
@@ -493,7 +496,7 @@ async def test_a_run_that_is_cancelled_by_others_is_cancelled() -> None:
 def test_the_command_serves_until_it_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is no failure."""
     started: list[ReconciliationJob] = []
-    monkeypatch.setattr(ReconciliationJob, "start", lambda job: started.append(job))
+    monkeypatch.setattr(ReconciliationJob, "start", lambda job: started.extend([job]))
     assert main([]) == 0
     assert len(started) == 1
 

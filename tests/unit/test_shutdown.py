@@ -20,11 +20,13 @@ class Closing:
         self.began = 0
         self.may_end = asyncio.Event()
         self.closed = False
+        self.ended = asyncio.Event()
 
     async def close(self) -> None:
         self.began += 1
         await self.may_end.wait()
         self.closed = True
+        self.ended.set()
 
 
 def executor() -> tuple[Closing, OrderExecutionInterface]:
@@ -58,8 +60,7 @@ async def test_a_second_signal_changes_nothing() -> None:
         await stopped.wait()
         os.kill(os.getpid(), signal.SIGUSR1)
         closing.may_end.set()
-        while not closing.closed:
-            await asyncio.sleep(0)
+        await closing.ended.wait()
     assert closing.began == 1
 
 

@@ -236,6 +236,7 @@ class ReconciliationJob:
         running = {self._running}
         _, late = await asyncio.wait(running, timeout=STOP_SECONDS)
         for task in late:
+            _logger.warning("the reconciliation that is under way is broken off; the next one makes up for it")
             task.cancel()
         if late:
             _, late = await asyncio.wait(late, timeout=GIVE_UP_SECONDS)

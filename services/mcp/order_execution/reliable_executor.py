@@ -87,6 +87,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self._rng = rng
         self._core: Core | None = None
         self._opening = asyncio.Lock()
+        self._reconciling = asyncio.Lock()
         self._closed = False
         self._outcomes = Outcomes()
         self._placing: dict[str, tuple[OrderRequest, asyncio.Event]] = {}
@@ -408,7 +409,9 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             thresholds=thresholds,
             balance_check=core.confirmer.deviations,
         )
-        report = await reconciler.run(period, progress=progress)
+        async with self._reconciling:  # two runs at once could adopt one order twice
+            await core.tracker.round()  # what following orders would tell next is no discrepancy
+            report = await reconciler.run(period, progress=progress)
         core.last_reconciliation = report.finished_at
         return report
 
