@@ -101,7 +101,11 @@ class Confirmer:
             await self._news.wait()
             await asyncio.sleep(self._settle)
             self._news.clear()
-            await self.check_balances()
+            try:
+                await self.check_balances()
+            except Exception:
+                # The orders stay unconfirmed in their last step, which is true; the next fill tries again.
+                _logger.exception("checking balances failed")
 
     async def check_balances(self) -> None:
         """Compare the balances with what all fills so far should have moved.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,6 +37,8 @@ _logger = logging.getLogger(__name__)
 HALT_FLAG = "halt"
 TICKER_MAX_AGE_SECONDS = 2.0
 WATCH_INTERVAL_SECONDS = 1.0
+MIN_FINISHED = 1_000
+"""Finished orders that are held whatever is configured: somebody may just be about to be told of one."""
 UNRESOLVED_ALERT_AFTER = timedelta(seconds=30)
 
 
@@ -77,11 +79,12 @@ class Core:
         policy = retry_policy(settings.retry)
         self.budget = RetryBudget(settings.retry.budget_tokens)
         self.registry = OrderRegistry(
-            ports.journal, clock, max_finished=settings.confirmation.max_finished_in_memory
+            ports.journal, clock, max_finished=max(MIN_FINISHED, settings.confirmation.max_finished_in_memory)
         )
         self.limiter = make_limiter(ports.gateway, settings, clock)
         self.breakers = {
-            lane: CircuitBreaker(lane, breaker_policy(settings), clock.monotonic, rng=ports.rng) for lane in Lane
+            lane: CircuitBreaker(lane, breaker_policy(settings, lane), clock.monotonic, rng=ports.rng)
+            for lane in Lane
         }
         self.wire = Wire(
             ports.gateway,
@@ -140,13 +143,13 @@ class Core:
         """Put new policies in force; gateway and journal stay. Nothing here can fail half way."""
         policy = retry_policy(settings.retry)
         limits = risk_limits(settings.risk)
-        breaker = breaker_policy(settings)
+        policies = {lane: breaker_policy(settings, lane) for lane in Lane}
         self.settings = settings
         self.submission.policy = self.resolver.policy = self.canceller.policy = policy
         self.guard.limits = limits
         self.tracker.interval = settings.confirmation.poll_interval_seconds
-        for item in self.breakers.values():
-            item.reconfigure(breaker)
+        for lane, item in self.breakers.items():
+            item.reconfigure(policies[lane])
 
     # ---- start --------------------------------------------------------------------------------------------
 
@@ -158,11 +161,12 @@ class Core:
             self.switch.reason = await ports.journal.get_flag(HALT_FLAG)
             claimed = await ports.journal.claim()
             await ports.gateway.open()
+            if ports.transaction_log is not None:
+                ports.transaction_log.open()
         except BaseException:
+            await ports.gateway.close()
             await ports.journal.close()
             raise
-        if ports.transaction_log is not None:
-            ports.transaction_log.open()
         ports.alerts.start()
         self.registry.load(claimed)
         self._take_over(claimed)
@@ -170,8 +174,8 @@ class Core:
         self.confirmer.start()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._recover(), name="recovery"),
-            loop.create_task(self._watch(), name="watch"),
+            loop.create_task(self._keep_at(self._recover), name="recovery"),
+            loop.create_task(self._keep_at(self._watch), name="watch"),
         ]
 
     def _take_over(self, claimed: list[Order]) -> None:
@@ -189,6 +193,18 @@ class Core:
                 self.resolver.recovered.add(order.order_id)
                 # When the request left is not known on this process's clock; it was before now.
                 self.resolver.take(order.order_id, Doubt(self.clock.monotonic(), ErrorCategory.RESET))
+
+    async def _keep_at(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do background work to its end; a defect is logged, told, and the work begun again."""
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                _logger.exception("%s failed", work.__name__)
+                self.ports.alerts.raise_alert(
+                    Level.CRITICAL, f"defect:{work.__name__}", f"{work.__name__} failed", type(error).__name__
+                )
+                await asyncio.sleep(WATCH_INTERVAL_SECONDS)
 
     async def _recover(self) -> None:
         """Resolve what was left behind; new orders wait for it."""
@@ -348,15 +364,20 @@ def retry_policy(settings: RetrySettings) -> RetryPolicy:
     )
 
 
-def breaker_policy(settings: Settings) -> BreakerPolicy:
-    """Settings → policy."""
+def breaker_policy(settings: Settings, lane: Lane = Lane.SUBMIT) -> BreakerPolicy:
+    """Settings → policy of one lane.
+
+    Only the way of new orders stays shut longer with each reopening: cancels and queries must get through
+    soon after the exchange is back.
+    """
     section: CircuitBreakerSettings = settings.circuit_breaker
+    longest = section.max_cool_down_seconds if lane is Lane.SUBMIT else section.cool_down_seconds
     return BreakerPolicy(
         error_threshold=section.error_threshold,
         warning_threshold=section.warning_threshold,
         window_seconds=section.window_size_minutes * 60,
         cool_down_seconds=section.cool_down_seconds,
-        max_cool_down_seconds=section.max_cool_down_seconds,
+        max_cool_down_seconds=longest,
         half_open_probes=section.half_open_probes,
         probe_lease_seconds=settings.gateway.timeout_seconds + 5,
         failure_threshold=section.failure_threshold,

@@ -442,3 +442,5 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         await reopen(core.ports.journal, core.registry, self.clock)
         await core.ports.journal.set_flag(HALT_FLAG, None)
         core.switch.reason = None
+        for key in ("halt", "journal"):
+            core.ports.alerts.clear(key)
