@@ -39,6 +39,8 @@ LOOK_TIMEOUT_SECONDS: Final = 60.0
 """How long one look may wait for our own rate limits."""
 CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far the exchange's clock may differ from ours where lists are asked for by time."""
+LOOKBACK: Final = timedelta(minutes=10)
+"""The same, more generous where "not in the list" is evidence that an order never arrived."""
 ABSENT_LOOKS: Final = 2
 """How often "not there" must be said, after the request can no longer arrive."""
 SECOND_LOOK_SECONDS: Final = 0.25
@@ -118,21 +120,25 @@ class Resolver:
     async def _follow(self, order_id: str) -> None:
         self._hurry[order_id] = asyncio.Event()
         try:
-            while await self._turn(order_id):
+            while await self._turn_or_pause(order_id):
                 pass
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            # The order stays UNKNOWN, which is true; but nobody asks any more, so somebody must hear of it.
-            _logger.exception("resolving %s failed", order_id)
-            self._alerts.raise_alert(
-                Level.CRITICAL, f"resolve:{order_id}", f"resolving {order_id} failed", type(error).__name__
-            )
         finally:
             self._tasks.pop(order_id, None)
             self._doubts.pop(order_id, None)
             self._hurry.pop(order_id, None)
             self.undecidable.discard(order_id)
+
+    async def _turn_or_pause(self, order_id: str) -> bool:
+        """Take one turn; a defect is told to a human, and the order, still UNKNOWN, is followed all the same."""
+        try:
+            return await self._turn(order_id)
+        except Exception as error:
+            _logger.exception("resolving %s failed", order_id)
+            self._alerts.raise_alert(
+                Level.CRITICAL, f"resolve:{order_id}", f"resolving {order_id} failed", type(error).__name__
+            )
+            await self._pause(order_id, UNDECIDABLE_POLL_SECONDS)
+            return True
 
     async def _turn(self, order_id: str) -> bool:
         """Settle one doubt: look until found or provably absent. True if there is more to do."""
@@ -238,6 +244,11 @@ class Resolver:
         if order is None or not order.state.is_unresolved:
             return False
         doubt = self._doubts[order_id]
+        if doubt.duplicate and order.attempts > 1:
+            # The exchange says that the id exists, and shows it nowhere: an earlier copy may be what it means.
+            self._report_undecidable(order)
+            await self._pause(order_id, UNDECIDABLE_POLL_SECONDS)
+            return True
         if doubt.refusal is not None:
             self._registry.record(lifecycle.rejected(order, self._clock.now(), doubt.refusal))
             return False
@@ -271,7 +282,7 @@ class Resolver:
             await self._resend(order, deadline)
         except Retryable as error:
             if order.attempts > self.policy.max_retries or not self.policy.retries(error.category):
-                self._give_up(order_id, lifecycle.NEVER_SENT, str(error))
+                self._withhold(order_id, error)
                 return False
             await self._pause(order_id, self.policy.delay(order.attempts, error.retry_after, self._rng))
         except (OrderNotSent, JournalError) as error:
@@ -316,7 +327,7 @@ class Resolver:
         found = _with_client_id(opened, order.order_id)
         if found is not None:
             return Found(found)
-        since = (order.sent_at or order.created_at) - CLOCK_SKEW
+        since = order.created_at - LOOKBACK
         if gateway.traits.lists_closed_orders:
             until = self._clock.now() + CLOCK_SKEW
             closed = await self._wire.read(lambda: gateway.closed_orders(since, until, order.symbol), deadline)

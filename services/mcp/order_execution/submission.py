@@ -44,6 +44,8 @@ class Doubt:
     category: ErrorCategory = ErrorCategory.INTERNAL
     refusal: str | None = None
     """An explicit refusal that is believed once a lookup finds nothing."""
+    duplicate: bool = False
+    """That refusal says that the id exists already."""
 
 
 @dataclass(slots=True)
@@ -221,7 +223,9 @@ class Submission:
         if isinstance(outcome, Rejected):
             doubtful = current.attempts > 1 and outcome.reason in DOUBTFUL_ON_RESEND
             if outcome.duplicate_id or doubtful:
-                doubt = Doubt(self._clock.monotonic(), ErrorCategory.BAD_RESPONSE, refusal=outcome.reason)
+                doubt = Doubt(
+                    self._clock.monotonic(), ErrorCategory.BAD_RESPONSE, outcome.reason, outcome.duplicate_id
+                )
                 return self._doubt(current, doubt, f"refused as {outcome.reason}: looked up before it is believed")
             return self._registry.record(lifecycle.rejected(current, now, outcome.reason))
         return self._doubt(
