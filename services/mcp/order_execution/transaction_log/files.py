@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
@@ -43,7 +45,9 @@ class DayFiles:
     def append(self, name: str, data: bytes) -> None:
         """Append whole lines to a file. Raises OSError; the file is then opened anew by the next append."""
         try:
-            _write_all(self._descriptor(name), data)
+            descriptor = self._descriptor(name)
+            with _alone(descriptor):
+                _write_all(descriptor, data)
         except OSError:
             # Part of a line may be in the file now; opening it anew starts on a fresh line.
             self._release(name, sync=False)
@@ -76,8 +80,9 @@ class DayFiles:
         path = self._folder / name
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if _is_torn(descriptor):
-                _write_all(descriptor, b"\n")
+            with _alone(descriptor):
+                if _is_torn(descriptor):
+                    _write_all(descriptor, b"\n")
         except OSError:
             os.close(descriptor)
             raise
@@ -94,6 +99,16 @@ class DayFiles:
         finally:
             with suppress(OSError):  # what was written is reported by write and fsync; closing adds nothing
                 os.close(descriptor)
+
+
+@contextmanager
+def _alone(descriptor: int) -> Iterator[None]:
+    """Keep other writers of this file out: what one of them has half written would look torn."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _is_torn(descriptor: int) -> bool:
