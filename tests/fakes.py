@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -100,6 +100,9 @@ class FakeExchange(Gateway):
         self._late: list[asyncio.Task[None]] = []
         self.trades_listed: list[ExchangeTrade] = []
         self.carry_fills = True
+        self.hints: asyncio.Queue[ExchangeOrder | BaseException | None] = asyncio.Queue()
+        """What the order stream tells; None ends it, an error breaks it."""
+        self.connects = 0
 
     # ---- what a test looks at and does --------------------------------------------------------------------
 
@@ -338,6 +341,16 @@ class FakeExchange(Gateway):
 
     async def ping(self) -> Unavailable | None:
         return await self._read("ping")
+
+    async def stream(self) -> AsyncIterator[ExchangeOrder]:
+        self.connects += 1
+        while True:
+            hint = await self.hints.get()
+            if hint is None:
+                return
+            if isinstance(hint, BaseException):
+                raise hint
+            yield hint
 
 
 class RecordingSink:

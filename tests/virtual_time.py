@@ -18,8 +18,16 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 START = 1_000_000.0
 
 
+SPIN_LIMIT = 200_000
+"""So many turns of the loop without a moment passing are taken for an endless loop around ``sleep(0)``."""
+
+
 class Deadlock(RuntimeError):
     """Every task waits and no timer is set."""
+
+
+class Spinning(RuntimeError):
+    """Tasks keep one another busy, and time stands still."""
 
 
 class _Serial:
@@ -54,6 +62,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.shuffle = shuffle
         self.failure: BaseException | None = None
         self._serials = 0
+        self._turns = 0
         self._selector = self
         self._clock_resolution = 1e-9
         self.set_task_factory(lambda loop, coro, context=None: _Task(coro, loop=loop, context=context))
@@ -77,7 +86,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def select(self, timeout: float | None) -> tuple[()]:
         if timeout is None:
             raise Deadlock("every task waits and no timer is set")
+        self._turns += 1
+        if self._turns > SPIN_LIMIT:
+            raise Spinning(f"{SPIN_LIMIT} turns of the loop, and no time has passed")
         if timeout > 0:
+            self._turns = 0
             self.virtual_now = max(self.virtual_now, self._scheduled[0]._when)
         if self.shuffle and len(self._ready) > 1:
             ready = list(self._ready)

@@ -27,6 +27,7 @@ from .rate_limit import RateLimiter
 from .registry import OrderRegistry
 from .resolving import Resolver
 from .retry import RetryBudget, RetryPolicy, poll_delay
+from .streaming import StreamFollower
 from .submission import Doubt, KillSwitch, Submission
 from .tracking import Tracker
 from .transaction_log import TransactionLog
@@ -119,6 +120,9 @@ class Core:
             on_lost=self._lost,
             on_cancel_due=lambda order: self.canceller.pursue(order.order_id),
         )
+        self.stream = StreamFollower(
+            ports.gateway, self.registry, clock, ports.rng, policy, on_connect=self.tracker.kick
+        )
         self.confirmer = Confirmer(
             self.registry,
             self.tracker,
@@ -145,7 +149,7 @@ class Core:
         limits = risk_limits(settings.risk)
         policies = {lane: breaker_policy(settings, lane) for lane in Lane}
         self.settings = settings
-        self.submission.policy = self.resolver.policy = self.canceller.policy = policy
+        self.submission.policy = self.resolver.policy = self.canceller.policy = self.stream.policy = policy
         self.guard.limits = limits
         self.tracker.interval = settings.confirmation.poll_interval_seconds
         for lane, item in self.breakers.items():
@@ -171,6 +175,7 @@ class Core:
         self.registry.load(claimed)
         self._take_over(claimed)
         self.tracker.start()
+        self.stream.start()
         self.confirmer.start()
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -338,7 +343,7 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for part in (self.canceller, self.resolver, self.confirmer, self.tracker, self.funds):
+        for part in (self.stream, self.canceller, self.resolver, self.confirmer, self.tracker, self.funds):
             await part.close()
         failure: JournalError | None = None
         try:

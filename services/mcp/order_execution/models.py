@@ -206,6 +206,11 @@ class Order:
         """True when the known fills add up to ``filled``."""
         return sum((fill.amount for fill in self.fills), ZERO) == self.filled
 
+    @property
+    def is_settled(self) -> bool:
+        """True when nothing more is to be learnt: the order is final, and its fills are told or never will be."""
+        return self.state.is_final and (not self.filled or self.confirmed(Step.FILLS))
+
     def confirmed(self, step: Step) -> bool:
         """True when this step is recorded."""
         return any(confirmation.step is step for confirmation in self.confirmations)

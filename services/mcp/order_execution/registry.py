@@ -1,7 +1,7 @@
 """The orders in memory: the one place where an order changes, is journalled, and is told to whoever listens.
 
-Non-final orders and those whose confirmation is not complete are always held; finished ones as far as the
-bound goes, and the journal knows the rest.
+Orders that are not settled (final, with their fills known) are always held; settled ones as far as the bound
+goes, and the journal knows the rest.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class OrderRegistry:
         self._journal = journal
         self._clock = clock
         self._live: dict[str, Order] = {}
+        self._unsettled: dict[str, Order] = {}
+        """Final, but their fills are not told yet."""
         self._finished: OrderedDict[str, Order] = OrderedDict()
+        self._by_exchange_id: dict[str, str] = {}
         self._max_finished = max_finished
         self._max_unread = max_unread
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
@@ -79,7 +82,12 @@ class OrderRegistry:
 
     def get(self, order_id: str) -> Order | None:
         """Return the order if it is in memory."""
-        return self._live.get(order_id) or self._finished.get(order_id)
+        return self._live.get(order_id) or self._finished.get(order_id) or self._unsettled.get(order_id)
+
+    def get_by_exchange_id(self, exchange_order_id: str) -> Order | None:
+        """Return the order that has this id at the exchange, if it is in memory and not settled."""
+        order_id = self._by_exchange_id.get(exchange_order_id)
+        return None if order_id is None else self.get(order_id)
 
     async def find(self, order_id: str) -> Order | None:
         """Return the order from memory or from the journal."""
@@ -93,6 +101,10 @@ class OrderRegistry:
     def live_count(self) -> int:
         """How many orders are not final."""
         return len(self._live)
+
+    def unsettled(self) -> list[Order]:
+        """Every final order whose fills are not told yet."""
+        return list(self._unsettled.values())
 
     def unresolved(self) -> list[Order]:
         """Every order of which nobody here knows whether the exchange has it."""
@@ -158,31 +170,37 @@ class OrderRegistry:
         self._unwritten.clear()
 
     def changed_since_failure(self) -> set[str]:
-        """Orders that the journal may not hold as they are: all live ones, and those that ended meanwhile."""
-        return self._unwritten | self._live.keys()
+        """Orders that the journal may not hold as they are: all unsettled ones, and those that ended meanwhile."""
+        return self._unwritten | self._live.keys() | self._unsettled.keys()
 
     def _keep(self, order: Order) -> None:
-        if order.state.is_final:
-            self._live.pop(order.order_id, None)
-            self._finished[order.order_id] = order
-            self._finished.move_to_end(order.order_id)
+        order_id = order.order_id
+        self._drop(order_id)
+        if order.is_settled:
+            self._finished[order_id] = order
             while len(self._finished) > self._max_finished:
                 self._finished.popitem(last=False)
-        else:
-            self._finished.pop(order.order_id, None)
-            self._live[order.order_id] = order
+            return
+        (self._unsettled if order.state.is_final else self._live)[order_id] = order
+        if order.exchange_order_id is not None:
+            self._by_exchange_id[order.exchange_order_id] = order_id
+
+    def _drop(self, order_id: str) -> None:
+        for orders in (self._live, self._unsettled, self._finished):
+            known = orders.pop(order_id, None)
+            if known is not None and known.exchange_order_id is not None:
+                self._by_exchange_id.pop(known.exchange_order_id, None)
 
     def _undo(self, refused: Order, before: Order | None) -> None:
         if self.get(refused.order_id) is not refused:
             return  # something newer came in between
-        self._live.pop(refused.order_id, None)
+        self._drop(refused.order_id)
         if before is not None:
             self._keep(before)
 
     def forget(self, order_id: str) -> None:
         """Let go of an order that another process has taken over."""
-        self._live.pop(order_id, None)
-        self._finished.pop(order_id, None)
+        self._drop(order_id)
 
     # ---- telling ------------------------------------------------------------------------------------------
 

@@ -282,7 +282,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         if section.wait_for != "accepted":
             deadline = self.clock.monotonic() + section.timeout_seconds
             await core.confirmer.wait(order.order_id, section.wait_for, deadline)
-        elif trades_at_once(order) and not order.state.is_final:
+        elif trades_at_once(order) and not order.is_settled:
             core.tracker.kick()
 
     def _note_failure(self, error: BaseException, side: str, params: object) -> None:

@@ -33,6 +33,8 @@ _logger = logging.getLogger(__name__)
 MAX_SINGLE_LOOKUPS: Final = 10
 """Orders asked for one by one in a round, where the lists did not tell of them."""
 READ_TIMEOUT_SECONDS: Final = 60.0
+FILLS_LOOKS: Final = 10
+"""Complete rounds in which the exchange may leave open by which trades a final order was filled."""
 FOLLOWED: Final = frozenset({OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.CANCELING})
 
 
@@ -72,6 +74,7 @@ class Tracker:
         self._task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._missing: dict[str, int] = {}
+        self._untold: dict[str, int] = {}
         self._single_cursor = 0
 
     def start(self) -> None:
@@ -92,7 +95,7 @@ class Tracker:
     async def _run(self) -> None:
         while True:
             await self._rest()
-            if self._registry.live_count == 0:
+            if self._registry.live_count == 0 and not self._registry.unsettled():
                 continue
             try:
                 await self.round()
@@ -118,23 +121,28 @@ class Tracker:
         """Bring every open order up to date. False when the exchange did not answer everything."""
         async with self._lock:
             followed = [order for order in self._registry.live() if order.state in FOLLOWED]
-            if not followed:
+            if not followed and not self._registry.unsettled():
                 return True
-            current = _Round(self._clock.monotonic())
             started_at = self._clock.now()
-            complete = await self._read_lists(current, followed)
-            self._apply(current.seen)
-            absent = [o for o in followed if o.exchange_order_id not in current.seen and self._is_followed(o)]
-            if absent and complete:
-                complete = await self._read_closed(current, absent)
-                absent = [o for o in absent if o.exchange_order_id not in current.seen]
-                complete = await self._read_singly(absent) and complete
+            complete = await self._follow(followed) if followed else True
             complete = await self._complete_fills(followed) and complete
             self._recancel(followed)
             if complete:
                 self.last_success = started_at
                 self.rounds += 1
             return complete
+
+    async def _follow(self, followed: list[Order]) -> bool:
+        """Bring open orders up to date: first by lists, then one by one where no list told of them."""
+        current = _Round(self._clock.monotonic())
+        complete = await self._read_lists(current, followed)
+        self._apply(current.seen)
+        absent = [o for o in followed if o.exchange_order_id not in current.seen and self._is_followed(o)]
+        if absent and complete:
+            complete = await self._read_closed(current, absent)
+            absent = [o for o in absent if o.exchange_order_id not in current.seen]
+            complete = await self._read_singly(absent) and complete
+        return complete
 
     def _is_followed(self, order: Order) -> bool:
         current = self._registry.get(order.order_id)
@@ -245,22 +253,53 @@ class Tracker:
             self._registry.record_all(lifecycle.merge(order, seen, self._clock.now(), read=True))
 
     async def _complete_fills(self, followed: list[Order]) -> bool:
-        """List trades where the exchange says how much was filled, but not by which trades."""
+        """Ask by which trades orders were filled, where the exchange has told only how much."""
         gateway = self._wire.gateway
         lacking = self._lacking_fills(followed)
-        if not lacking or not gateway.traits.lists_trades:
+        if not gateway.traits.lists_trades:
+            return await self._read_fills_singly()
+        if not lacking:
             return True
         since = min(order.sent_at or order.created_at for order in lacking) - CLOCK_SKEW
         for symbol in self._scopes(lacking):
             answer = await self._wire.read(partial(gateway.trades, since, symbol), self._deadline())
             if not isinstance(answer, TradeList):
                 return False
-            book_trades(self._registry, lacking, answer.trades, self._clock.now())
+            # An order may have moved on while the trades were being listed.
+            book_trades(self._registry, self._lacking_fills(lacking), answer.trades, self._clock.now())
+        self._note_untold(self._registry.unsettled())
         return True
 
     def _lacking_fills(self, followed: list[Order]) -> list[Order]:
         current = (self._registry.get(order.order_id) for order in followed)
-        return [order for order in current if order is not None and not order.fills_complete]
+        live = [order for order in current if order is not None and not order.state.is_final]
+        return [order for order in (*live, *self._registry.unsettled()) if not order.fills_complete]
+
+    async def _read_fills_singly(self) -> bool:
+        """Look final orders up whose fills are not told: such an answer may carry them."""
+        complete = True
+        asked = self._registry.unsettled()[:MAX_SINGLE_LOOKUPS]
+        for order in asked:
+            answer = await self._wire.query(ref_of(order), self._deadline())
+            if isinstance(answer, Found):
+                self._merge(order.order_id, answer.order)
+            elif isinstance(answer, Unavailable):
+                complete = False
+        if complete:
+            self._note_untold([order for order in self._registry.unsettled() if order in asked])
+        return complete
+
+    def _note_untold(self, orders: Iterable[Order]) -> None:
+        """Stop asking for fills that the exchange does not tell; what was filled stays as it told it."""
+        untold = {order.order_id: self._untold.get(order.order_id, 0) + 1 for order in orders}
+        self._untold = {order_id: looks for order_id, looks in untold.items() if looks < FILLS_LOOKS}
+        for order_id in untold.keys() - self._untold.keys():
+            order = self._registry.get(order_id)
+            if order is not None:
+                detail = "the exchange does not tell by which trades it was filled"
+                self._registry.record(
+                    lifecycle.confirmed(order, self._clock.now(), Step.FILLS, ok=False, detail=detail)
+                )
 
     def _recancel(self, followed: list[Order]) -> None:
         """Pursue cancels whose own fate was lost, so that a wish to cancel is not forgotten."""

@@ -27,7 +27,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
             state = OrderState.OPEN if number % 10 == 0 else OrderState.FILLED
             order = intent(f"o-{number:02}", number // 4, state=state, exchange_order_id=f"x-{number // 2}").order
             opened.execute(
-                "INSERT INTO orders VALUES (?, ?, ?, ?, ?, 0, 1, 'me', 1, ?)",
+                "INSERT INTO orders VALUES (?, ?, ?, ?, ?, 0, 1, 'me', 1, ?, ?)",
                 (
                     order.order_id,
                     order.symbol,
@@ -35,6 +35,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
                     order.exchange_order_id,
                     to_micros(order.created_at),
                     encode_order(order).decode(),
+                    int(order.is_settled),
                 ),
             )
         yield opened

@@ -313,5 +313,9 @@ class Gateway(ABC):
         """Make the cheapest read there is; None means that the exchange answers."""
 
     def stream(self) -> AsyncIterator[ExchangeOrder] | None:
-        """Order updates as they happen: hints, never the truth. None where there is no stream."""
+        """Order updates as they happen: hints, never the truth. None where there is no stream.
+
+        Each call connects anew. The iteration ends, or raises, when the connection is lost; whoever follows it
+        then reads the lists and asks for another one.
+        """
         return None

@@ -79,7 +79,9 @@ class Journal(ABC):
 
     @abstractmethod
     async def claim(self) -> list[Order]:
-        """Take and return the non-final orders that this process is now responsible for.
+        """Take and return the orders that this process is now responsible for and that are not settled.
+
+        An order is unsettled until it is final and its fills are known (``Order.is_settled``).
 
         SQLite: all of them. A shared database: one's own and those of dead processes, never a living one's.
         A read-only journal returns all and takes none. May be called again and again.
@@ -95,7 +97,7 @@ class Journal(ABC):
 
     @abstractmethod
     def scan(self, since: datetime, until: datetime) -> AsyncIterator[list[Order]]:
-        """All orders created in ``since <= t < until`` and all non-final ones, in batches of bounded size."""
+        """All orders created in ``since <= t < until`` and all unsettled ones, in batches of bounded size."""
 
     @abstractmethod
     async def count(self) -> int:

@@ -77,7 +77,7 @@ class MemoryStore:
         self.events.setdefault(order.order_id, []).append(encode_event(event))
         if order.exchange_order_id is not None:
             self.by_exchange_id[order.exchange_order_id] = order.order_id
-        if order.state.is_final:
+        if order.is_settled:
             self.open_ids.pop(order.order_id, None)
         else:
             self.open_ids[order.order_id] = None
@@ -238,7 +238,7 @@ class MemoryJournal(Journal):
         return None if order_id is None else decode_order(self.store.orders[order_id])
 
     async def claim(self) -> list[Order]:
-        """Return all non-final orders, oldest first."""
+        """Return all orders that are not settled, oldest first."""
         await self._ready_to_read()
         orders = [decode_order(self.store.orders[order_id]) for order_id in self.store.open_ids]
         return sorted(orders, key=_age)
@@ -253,7 +253,7 @@ class MemoryJournal(Journal):
         return [decode_event(body) for body in self.store.events.get(order_id, ())]
 
     async def scan(self, since: datetime, until: datetime) -> AsyncIterator[list[Order]]:
-        """All orders created in ``since <= t < until`` and all non-final ones, in batches of at most 500."""
+        """All orders created in ``since <= t < until`` and all unsettled ones, in batches of at most 500."""
         await self._ready_to_read()
         for batch in _batches(sorted(self._in_scope(since, until), key=_age)):
             yield batch

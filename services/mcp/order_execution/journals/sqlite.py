@@ -204,7 +204,7 @@ class SQLiteJournal(Journal):
         return await self._ask(partial(questions.find_by_exchange_id, exchange_order_id=exchange_order_id))
 
     async def claim(self) -> list[Order]:
-        """Return all non-final orders, oldest first: the one writer is responsible for each."""
+        """Return all unsettled orders, oldest first: the one writer is responsible for each."""
         return await self._ask(questions.open_orders)
 
     def owns(self, order_id: str) -> bool:
@@ -226,7 +226,7 @@ class SQLiteJournal(Journal):
         return await self._ask(partial(questions.history, order_id=order_id))
 
     async def scan(self, since: datetime, until: datetime) -> AsyncIterator[list[Order]]:
-        """All orders created in ``since <= t < until`` and all non-final ones, in batches of at most 500."""
+        """All orders created in ``since <= t < until`` and all unsettled ones, in batches of at most 500."""
         pages = Scan(since, until, SCAN_PAGE)
         while not pages.finished:
             if batch := await self._ask(pages.next_page):

@@ -30,12 +30,12 @@ SELECT body FROM orders WHERE exchange_order_id = ? ORDER BY created_at DESC, or
 # INDEXED BY makes SQLite refuse the query rather than read the whole table, should the index not fit it.
 CLAIM: Final = """
 SELECT body FROM orders INDEXED BY orders_open
-WHERE state NOT IN ('filled', 'canceled', 'expired', 'rejected')
+WHERE settled = 0
 ORDER BY created_at, order_id
 """
 OPEN_OUTSIDE_PERIOD: Final = """
 SELECT created_at, order_id, body FROM orders INDEXED BY orders_open
-WHERE state NOT IN ('filled', 'canceled', 'expired', 'rejected')
+WHERE settled = 0
   AND (created_at, order_id) > (?, ?)
   AND NOT (created_at >= ? AND created_at < ?)
 ORDER BY created_at, order_id LIMIT ?
@@ -63,7 +63,7 @@ def find_by_exchange_id(connection: sqlite3.Connection, exchange_order_id: str) 
 
 
 def open_orders(connection: sqlite3.Connection) -> list[Order]:
-    """Return the non-final orders, oldest first."""
+    """Return the unsettled orders, oldest first."""
     return [decode_order(body) for (body,) in connection.execute(CLAIM).fetchall()]
 
 
@@ -84,9 +84,9 @@ def get_flag(connection: sqlite3.Connection, name: str) -> str | None:
 
 
 class Scan:
-    """Pages through the orders created in ``since <= t < until`` and all non-final ones, each once.
+    """Pages through the orders created in ``since <= t < until`` and all unsettled ones, each once.
 
-    It goes by keys and holds nothing open between pages. First come the non-final orders outside of the
+    It goes by keys and holds nothing open between pages. First come the unsettled orders outside of the
     period, then the period itself.
     """
 

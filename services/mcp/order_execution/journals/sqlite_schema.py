@@ -65,6 +65,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         WHERE exchange_order_id IS NOT NULL
         """,
     ),
+    (
+        # A final order whose fills are not told yet is followed further: the index of open ones has it too.
+        "ALTER TABLE orders ADD COLUMN settled INTEGER NOT NULL DEFAULT 0",
+        "UPDATE orders SET settled = 1 WHERE state IN ('filled', 'canceled', 'expired', 'rejected')",
+        "DROP INDEX orders_open",
+        "CREATE INDEX orders_open ON orders (created_at, order_id) WHERE settled = 0",
+    ),
 )
 """Migration number n leads from schema n - 1 to schema n, in one transaction. Never edit one: append."""
 

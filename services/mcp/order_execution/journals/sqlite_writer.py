@@ -38,13 +38,14 @@ MAX_BATCH: Final = 1024
 
 _INSERT_ORDER: Final = """
 INSERT INTO orders
-    (symbol, state, exchange_order_id, updated_at, owner, epoch, body, created_at, order_id, n)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (symbol, state, settled, exchange_order_id, updated_at, owner, epoch, body, created_at, order_id, n)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (order_id) DO NOTHING
 """
 _UPDATE_ORDER: Final = """
 UPDATE orders
-SET symbol = ?, state = ?, exchange_order_id = ?, updated_at = ?, owner = ?, epoch = ?, body = ?, n = n + 1
+SET symbol = ?, state = ?, settled = ?, exchange_order_id = ?, updated_at = ?, owner = ?, epoch = ?, body = ?,
+    n = n + 1
 WHERE order_id = ? AND n = ?
 """
 _INSERT_EVENT: Final = """
@@ -271,6 +272,7 @@ class SQLiteWriter:
         record: tuple[object, ...] = (
             clean_text(order.symbol),
             order.state.value,
+            int(order.is_settled),
             None if exchange_order_id is None else clean_text(exchange_order_id),
             to_micros(order.updated_at),
             self._owner,
