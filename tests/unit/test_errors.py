@@ -14,7 +14,6 @@ from services.mcp.order_execution.errors import (
     DuplicateOrder,
     ErrorCategory,
     ExchangeUnavailable,
-    ExecutorClosed,
     ExecutorHalted,
     InsufficientFunds,
     InvalidOrder,
@@ -32,7 +31,6 @@ from services.mcp.order_execution.errors import (
 NOTHING_LEFT = [
     CircuitOpen("submit", retry_after=3.0, order_id="a"),
     ExecutorHalted("drill", order_id="a"),
-    ExecutorClosed(order_id="a"),
     RiskLimitExceeded("max_open_orders", "5 orders are open", order_id="a"),
     InsufficientFunds("100 USD needed", order_id="a"),
     JournalUnavailable("disk", order_id="a"),

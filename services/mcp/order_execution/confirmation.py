@@ -127,14 +127,32 @@ class Confirmer:
         )
         _logger.warning("balances differ from what fills say: %s", detail)
         self._record(batch, ok=False, detail=detail)
-        self._funds.rebase()
+        await self.find_baseline()
 
     async def deviations(self) -> Mapping[str, tuple[Decimal, Decimal]]:
         """Tell which balances are not what fills say, (expected, told), and expect from the told ones on."""
         deviations = await self._lasting_deviations()
         if deviations:
-            self._funds.rebase()
+            await self.find_baseline()
         return deviations or {}
+
+    async def find_baseline(self) -> None:
+        """Expect further fills to move the balances from where they are now.
+
+        A fill that is booked while the balances are being told may be in them or not. So the baseline is looked
+        at again, after the orders were read anew, until it holds.
+        """
+        for _ in range(BALANCE_LOOKS):
+            if not await self._funds.refresh(max_age=0.0):
+                return
+            self._funds.rebase()
+            if not any(order.exchange_order_id for order in self._registry.live()):
+                return
+            await self._tracker.round()
+            await asyncio.sleep(self._settle)
+            if not await self._funds.refresh(max_age=0.0) or not self._funds.deviations():
+                return
+        self._funds.rebase()
 
     async def _lasting_deviations(self) -> dict[str, tuple[Decimal, Decimal]] | None:
         """Deviations that a few looks at orders and balances do not explain; None: the balances are not told."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,6 +39,7 @@ _logger = logging.getLogger(__name__)
 HALT_FLAG = "halt"
 TICKER_MAX_AGE_SECONDS = 2.0
 WATCH_INTERVAL_SECONDS = 1.0
+RECOVERY_LOOK_SECONDS = 0.25
 MIN_FINISHED = 1_000
 """Finished orders that are held whatever is configured: somebody may just be about to be told of one."""
 UNRESOLVED_ALERT_AFTER = timedelta(seconds=30)
@@ -218,10 +220,12 @@ class Core:
             attempt += 1
             await asyncio.sleep(poll_delay(self.resolver.policy, attempt, self.ports.rng) + 0.05)
         while self.resolver.busy and self.resolver.recovered:
-            await asyncio.sleep(0.02)
+            self.resolver.progress.clear()
+            with suppress(TimeoutError):  # a stream may settle an order whose resolver does not look just now
+                async with asyncio.timeout(RECOVERY_LOOK_SECONDS):
+                    await self.resolver.progress.wait()
             self.resolver.recovered = {item for item in self.resolver.recovered if self._is_unresolved(item)}
-        if await self.funds.refresh():
-            self.funds.rebase()
+        await self.confirmer.find_baseline()
         self._recovered.set()
 
     def _is_unresolved(self, order_id: str) -> bool:

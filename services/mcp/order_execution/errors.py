@@ -10,12 +10,12 @@ The *type* of an error answers the question "may my order be on the exchange?":
     ├── OrderNotSent                  provably never left; executing the same id again starts afresh
     │   ├── CircuitOpen               the breaker refused it; carries retry_after
     │   ├── ExecutorHalted            the kill switch is on
-    │   ├── ExecutorClosed            the executor is closed, or closing
     │   ├── RiskLimitExceeded         a limit of ours refused it
     │   ├── InsufficientFunds         the free balance, less what is reserved, does not cover it
     │   └── JournalUnavailable        the intent could not be made durable, so nothing was sent
     │       ├── JournalLagging        the journal is slower than its bound
     │       └── JournalFull           too little disk space for further intents
+    ├── ExecutorClosed                nothing was done by this call; an earlier one may have placed the order
     ├── OrderRejected                 the exchange refused it, or it provably never arrived; nothing rests
     ├── OrderUnresolved               it MAY be on the exchange; the executor goes on resolving it
     ├── ExchangeUnavailable           a read was not answered; says nothing about any order
@@ -134,11 +134,16 @@ class ExecutorHalted(OrderNotSent):
         self.why = why
 
 
-class ExecutorClosed(OrderNotSent):
-    """The executor is closed or closing."""
+class ExecutorClosed(OrderExecutionError):
+    """The executor is closed or closing, and this call did nothing.
+
+    That says nothing of the order: an earlier call under the same id may have placed it, and the journal, which
+    would know, is closed. Execute the same id again after the next start.
+    """
 
     def __init__(self, message: str = "the executor is closed", *, order_id: str | None = None) -> None:
-        super().__init__(message, order_id=order_id, reason="closed")
+        super().__init__(message)
+        self.order_id = order_id
 
 
 class RiskLimitExceeded(OrderNotSent):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from .clock import Clock
 from .errors import JournalUnavailable, SubscriberTooSlow
@@ -19,6 +20,14 @@ from .models import Order, OrderEvent
 _logger = logging.getLogger(__name__)
 
 Listener = Callable[[OrderEvent], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Untold:
+    """An event that nobody has heard yet."""
+
+    event: OrderEvent
+    ready: bool = False
 
 
 class Subscription(AsyncIterator[OrderEvent]):
@@ -74,6 +83,8 @@ class OrderRegistry:
         self._wanted: dict[str, list[float]] = {}
         self._listeners: list[Listener] = []
         self._subscriptions: list[Subscription] = []
+        self._untold: dict[str, deque[_Untold]] = {}
+        """Events of orders of which one is still being made durable: nobody hears a later one before it."""
         self._closed = False
         self._suspended = False
         self._unwritten: set[str] = set()
@@ -127,15 +138,17 @@ class OrderRegistry:
             raise JournalUnavailable("the journal is being opened anew")
         before = self.get(event.order_id)
         self._keep(event.order)
+        untold = _Untold(event)
+        self._untold.setdefault(event.order_id, deque()).append(untold)
         try:
             await self._journal.commit(event)
         except asyncio.CancelledError:
-            self._publish(event)
+            self._tell(untold)
             raise
         except BaseException:
-            self._undo(event.order, before)
+            self._tell(untold, undone=self._undo(event.order, before))
             raise
-        self._publish(event)
+        self._tell(untold)
         return event.order
 
     def record(self, event: OrderEvent) -> Order:
@@ -145,7 +158,11 @@ class OrderRegistry:
         if not self._suspended:
             self._journal.enqueue(event)
         self._keep(event.order)
-        self._publish(event)
+        if event.order_id in self._untold:
+            self._untold[event.order_id].append(_Untold(event, ready=True))
+            self._wake(event.order_id)
+        else:
+            self._publish(event)
         return event.order
 
     def record_all(self, events: Iterable[OrderEvent]) -> None:
@@ -191,12 +208,13 @@ class OrderRegistry:
             if known is not None and known.exchange_order_id is not None:
                 self._by_exchange_id.pop(known.exchange_order_id, None)
 
-    def _undo(self, refused: Order, before: Order | None) -> None:
+    def _undo(self, refused: Order, before: Order | None) -> bool:
         if self.get(refused.order_id) is not refused:
-            return  # something newer came in between
+            return False  # something newer came in between
         self._drop(refused.order_id)
         if before is not None:
             self._keep(before)
+        return True
 
     def forget(self, order_id: str) -> None:
         """Let go of an order that another process has taken over."""
@@ -221,6 +239,18 @@ class OrderRegistry:
             subscription.close()
         for order_id in list(self._waiters):
             self._wake(order_id)
+
+    def _tell(self, untold: _Untold, *, undone: bool = False) -> None:
+        """Publish an event that was being made durable, or drop it, and the later ones that waited for it."""
+        order_id = untold.event.order_id
+        waiting = self._untold[order_id]
+        untold.ready = True
+        if undone:
+            waiting.remove(untold)
+        while waiting and waiting[0].ready:
+            self._publish(waiting.popleft().event)
+        if not waiting:
+            del self._untold[order_id]
 
     def _publish(self, event: OrderEvent) -> None:
         for listener in self._listeners:

@@ -39,6 +39,7 @@ from .models import (
     Order,
     OrderEvent,
     OrderRequest,
+    OrderState,
     ReconciliationReport,
 )
 from .monitoring import log_execution_time
@@ -53,6 +54,7 @@ from .wire import Lane
 if TYPE_CHECKING:
     from .reconciliation import AlertThresholds
 
+END_CALLS_SECONDS = 1.0
 RECONCILIATION_READ_SECONDS = 300.0
 RECONCILIATION_RECOVERY_SECONDS = 60.0
 
@@ -91,6 +93,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self._closed = False
         self._outcomes = Outcomes()
         self._placing: dict[str, tuple[OrderRequest, asyncio.Event]] = {}
+        self._calls: set[asyncio.Timeout] = set()
 
     # ---- configuration, start, stop -----------------------------------------------------------------------
 
@@ -159,7 +162,17 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             core = self._core
         if core is not None:
             await core.drain(self._settings.confirmation.close_timeout_seconds, lambda: bool(self._placing))
+            await self._end_calls()
             await core.close()
+
+    async def _end_calls(self) -> None:
+        """Answer the calls that are still waiting, as far as their orders' fate is known by now."""
+        loop = asyncio.get_running_loop()
+        for call in self._calls:
+            call.reschedule(loop.time())
+        deadline = self.clock.monotonic() + END_CALLS_SECONDS
+        while self._calls and self.clock.monotonic() < deadline:  # noqa: ASYNC110 - many calls, one wait
+            await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -184,13 +197,37 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             core = await self._opened()
             request = parse_request(order_params, new_id=uuid.uuid4().hex)
             deadline = self.clock.monotonic() + parse_deadline(order_params, core.settings.retry.deadline_seconds)
-            order = await self._execute(core, request, deadline, known_id="client_order_id" in order_params)
+            order = await self._unless_closed(core, request, deadline, "client_order_id" in order_params)
         except BaseException as error:
             self._note_failure(error, side, order_params)
             raise
         self._outcomes.count("accepted")
         self.metrics.order_finished("accepted", side)
         return order.order_id
+
+    async def _unless_closed(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
+        """Place or join an order; ``close()`` ends the wait, by the way of a cancellation."""
+        call = asyncio.timeout(None)
+        try:
+            async with call:
+                self._calls.add(call)
+                return await self._execute(core, request, deadline, known_id=known_id)
+        except TimeoutError:
+            if not call.expired():
+                raise
+            return self._answer_at_close(core, request)
+        finally:
+            self._calls.discard(call)
+
+    def _answer_at_close(self, core: Core, request: OrderRequest) -> Order:
+        """Say what is known of an order whose caller waits no longer. Raises what there is to be raised."""
+        order = core.registry.get(request.client_order_id)
+        if order is None or order.restartable or order.state is OrderState.PENDING:
+            raise ExecutorClosed(order_id=request.client_order_id)
+        self._check_same(order, request)
+        if order.state.is_unresolved:
+            raise OrderUnresolved(order.order_id, "the executor was closed; it is resolved after the next start")
+        return verdict(order)
 
     async def _execute(self, core: Core, request: OrderRequest, deadline: float, *, known_id: bool) -> Order:
         """Join an order that is known, or place a new one; one call at a time decides for an id."""

@@ -41,6 +41,8 @@ CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far the exchange's clock may differ from ours where lists are asked for by time."""
 LOOKBACK: Final = timedelta(minutes=10)
 """The same, more generous where "not in the list" is evidence that an order never arrived."""
+FAR_AHEAD: Final = timedelta(days=1)
+"""Where such a list ends: later than now on any clock that may be in use by then."""
 ABSENT_LOOKS: Final = 2
 """How often "not there" must be said, after the request can no longer arrive."""
 SECOND_LOOK_SECONDS: Final = 0.25
@@ -73,6 +75,8 @@ class Resolver:
         self._clock = clock
         self._rng = rng
         self._alerts = alerts
+        self.progress = asyncio.Event()
+        """Set whenever an order was resolved, or turned out to be undecidable; whoever waits clears it."""
         self._doubts: dict[str, Doubt] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._hurry: dict[str, asyncio.Event] = {}
@@ -127,6 +131,7 @@ class Resolver:
             self._doubts.pop(order_id, None)
             self._hurry.pop(order_id, None)
             self.undecidable.discard(order_id)
+            self.progress.set()
 
     async def _turn_or_pause(self, order_id: str) -> bool:
         """Take one turn; a defect is told to a human, and the order, still UNKNOWN, is followed all the same."""
@@ -216,6 +221,7 @@ class Resolver:
                 f"it differs in {', '.join(differing)}; ours stays unresolved",
             )
             self.undecidable.add(order.order_id)
+            self.progress.set()
             return False
         self._registry.record_all(lifecycle.merge(order, seen, self._clock.now(), read=True))
         current = self._registry.get(order.order_id)
@@ -227,6 +233,7 @@ class Resolver:
         if order.order_id in self.undecidable:
             return
         self.undecidable.add(order.order_id)
+        self.progress.set()
         why = "it was accepted, and now the exchange does not show it"
         if order.exchange_order_id is None:
             why = "this exchange cannot tell whether it has the order"
@@ -329,7 +336,8 @@ class Resolver:
             return Found(found)
         since = order.created_at - LOOKBACK
         if gateway.traits.lists_closed_orders:
-            until = self._clock.now() + CLOCK_SKEW
+            # Our wall clock may have been set back meanwhile: what closed since then must not fall out of the list.
+            until = max(self._clock.now(), order.created_at) + FAR_AHEAD
             closed = await self._wire.read(lambda: gateway.closed_orders(since, until, order.symbol), deadline)
             if isinstance(closed, Unavailable):
                 return closed

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from .errors import InvalidOrder, OrderNotSent, OrderRejected, OrderUnresolved
+from .errors import ExecutorClosed, InvalidOrder, OrderNotSent, OrderRejected, OrderUnresolved
 
 KNOWN_OUTCOMES: Final = ("accepted", "rejected", "not_sent", "unresolved", "invalid")
 
@@ -15,6 +15,7 @@ KNOWN_OUTCOMES: Final = ("accepted", "rejected", "not_sent", "unresolved", "inva
 _OUTCOME_OF: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (InvalidOrder, "invalid"),
     (OrderNotSent, "not_sent"),
+    (ExecutorClosed, "not_sent"),
     (OrderRejected, "rejected"),
     (OrderUnresolved, "unresolved"),
     (asyncio.CancelledError, "cancelled"),

@@ -31,6 +31,8 @@ from .wire import Wire
 
 _logger = logging.getLogger(__name__)
 
+MAX_CLOCK_ERROR_SECONDS = 60.0
+"""Beyond it no order is placed: lists asked for by time could leave out the very order that is looked for."""
 DOUBTFUL_ON_RESEND = frozenset({"insufficient_funds"})
 """Refusals that, on a second copy of an order, suggest that the first one landed."""
 
@@ -151,6 +153,7 @@ class Submission:
         it may not. On cancellation the order is left UNKNOWN, and somebody goes on resolving it.
         """
         self._switch.check(order.order_id)
+        _check_clock(self._wire.gateway.clock_error)
         sending: Order | None = None
         started = 0.0
 
@@ -282,6 +285,8 @@ def verdict(order: Order) -> Order:
     """Give back a placed order; raise what an order that was not placed means to its caller."""
     if order.state is OrderState.REJECTED:
         raise OrderRejected(order.order_id, order.reason or "no reason given")
+    if order.state is OrderState.CANCELED and order.exchange_order_id is None:
+        raise OrderRejected(order.order_id, order.reason or "canceled before it was sent")
     if order.state is OrderState.EXPIRED and order.restartable:
         raise _not_sent_error(order)
     return order
@@ -292,3 +297,11 @@ def _not_sent_error(order: Order) -> OrderNotSent:
     if reason == "circuit_open":
         return CircuitOpen("submit", retry_after=0.0, order_id=order.order_id)
     return OrderNotSent(f"order {order.order_id} was never sent: {reason}", order_id=order.order_id, reason=reason)
+
+
+def _check_clock(error: float | None) -> None:
+    """Refuse to place orders by a clock that is plainly wrong. Raises OrderNotSent."""
+    if error is not None and abs(error) > MAX_CLOCK_ERROR_SECONDS:
+        way = "ahead of" if error > 0 else "behind"
+        message = f"this machine's clock is {abs(error):.0f} s {way} the exchange's; set it right first"
+        raise OrderNotSent(message, reason="clock")

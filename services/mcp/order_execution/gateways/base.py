@@ -258,6 +258,8 @@ class Gateway(ABC):
 
     name: str
     traits: GatewayTraits
+    clock_error: float | None = None
+    """Seconds by which our wall clock is ahead of the exchange's, as its latest answers tell; None: not known."""
 
     @abstractmethod
     async def open(self) -> None:

@@ -1,0 +1,154 @@
+"""Defects that the simulation found, each as the smallest story that showed it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from services.mcp.order_execution import (
+    ExecutorClosed,
+    OrderNotSent,
+    OrderRejected,
+    OrderState,
+    OrderUnresolved,
+)
+from services.mcp.order_execution.models import OrderEvent
+from tests.fakes import OPEN_ONLY
+from tests.worlds import ORDER, REFUSED, World, scenario
+
+O1 = {**ORDER, "client_order_id": "o1"}
+PATIENT = {"retry": {"deadline_seconds": 300, "initial_delay": 5.0}, "confirmation": {"close_timeout_seconds": 0.5}}
+
+
+@scenario()
+async def test_events_come_in_order_although_one_is_slow_to_become_durable(world: World) -> None:
+    """A wish to cancel waits for the disk; what the exchange tells meanwhile is not told before it."""
+    await world.bot.execute_order(O1)
+    events = world.bot.events()
+    heard: list[OrderEvent] = []
+
+    async def listen() -> None:
+        async for event in events:
+            heard.append(event)  # noqa: PERF401 - as they come
+
+    world.background(listen())
+    world.journal.pause()
+    world.background(world.bot.cancel_order("o1"))
+    await asyncio.sleep(0.1)
+    world.exchange.fill("X1", "0.1")
+    await asyncio.sleep(30)
+    assert (await _status(world)).state is OrderState.FILLED
+    world.journal.resume()
+    await asyncio.sleep(30)
+    versions = [event.order.version for event in heard]
+    assert len(versions) >= 3
+    assert all(after == before + 1 for before, after in pairwise(versions))
+
+
+async def _status(world: World) -> object:
+    assert world.bot._core is not None
+    return world.bot._core.registry.get("o1")
+
+
+@scenario(PATIENT)
+async def test_nobody_waits_on_for_an_executor_that_was_closed(world: World) -> None:
+    """A call that waits for the exchange to come back is told at the close, not at its own deadline."""
+    world.exchange.down = "503"
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(1)
+    await world.bot.close()
+    assert call.done()
+    with pytest.raises(ExecutorClosed):
+        await call
+
+
+@scenario(PATIENT)
+async def test_a_call_whose_order_may_have_left_hears_that_at_the_close(world: World) -> None:
+    """Unresolved, not closed: the order may be at the exchange."""
+    world.exchange.script.append("lost reply")
+    world.exchange.hidden.add("X1")
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(0.2)
+    await world.bot.close()
+    assert call.done()
+    with pytest.raises(OrderUnresolved):
+        await call
+
+
+@scenario()
+async def test_a_closed_executor_does_not_claim_that_an_order_never_left(world: World) -> None:
+    """The order is at the exchange; a second call after the close must not hear "never sent"."""
+    await world.bot.execute_order(O1)
+    await world.bot.close()
+    with pytest.raises(ExecutorClosed) as caught:
+        await world.bot.execute_order(O1)
+    assert not isinstance(caught.value, OrderNotSent)
+
+
+@scenario(PATIENT)
+async def test_an_order_canceled_before_it_was_sent_is_not_called_placed(world: World) -> None:
+    """The caller of execute_order hears that nothing was placed, now and when it asks again."""
+    world.exchange.script.append(REFUSED)
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(0.1)
+    assert await world.bot.cancel_order("o1")
+    for attempt in (call, world.bot.execute_order(O1)):
+        with pytest.raises(OrderRejected, match="canceled_before_sending"):
+            await attempt
+    assert world.exchange.placed == []
+
+
+@scenario(traits=replace(OPEN_ONLY, lists_trades=False))
+async def test_a_clock_that_is_set_back_hides_no_order_from_the_resolver(world: World) -> None:
+    """The order was filled at once and is in the closed list alone, at a time that lies ahead of our clock."""
+    world.exchange.script.append("placed, hang")
+    closed = world.exchange.closed_orders
+
+    async def until_matters(since: object, until: object, symbol: str | None = None) -> object:
+        listing = await closed(since, until, symbol)  # type: ignore[arg-type]
+        return replace(listing, orders=tuple(o for o in listing.orders if o.updated_at < until))  # type: ignore[union-attr,arg-type,operator]
+
+    world.exchange.closed_orders = until_matters  # type: ignore[method-assign,assignment]
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(0.01)
+    world.exchange.fill("X1", "0.1")
+    world.clock.jump(-7_200)
+    assert await call == "o1"
+    assert world.exchange.placed == ["o1"]
+
+
+@scenario()
+async def test_a_clock_that_is_plainly_wrong_places_no_orders(world: World) -> None:
+    """By it, lists asked for by time could leave out the order that is looked for."""
+    world.exchange.clock_error = 3_600.0
+    with pytest.raises(OrderNotSent, match="3600 s ahead of the exchange's") as caught:
+        await world.bot.execute_order(O1)
+    assert caught.value.reason == "clock"
+    world.exchange.clock_error = -59.0
+    assert await world.bot.execute_order(O1) == "o1"
+    assert world.exchange.placed == ["o1"]
+
+
+@scenario()
+async def test_a_fill_during_the_start_is_no_deviation_of_balances(world: World) -> None:
+    """The first balances may hold a fill that is booked only afterwards, or lack one that was booked before."""
+    await world.bot.execute_order(O1)
+    bot = await world.crash()
+    balances = world.exchange.balances
+
+    async def filled_meanwhile() -> object:
+        world.exchange.fill("X1", "0.01")
+        answer = await balances()
+        world.exchange.balances = balances  # type: ignore[method-assign]
+        return answer
+
+    world.exchange.balances = filled_meanwhile  # type: ignore[method-assign,assignment]
+    await bot.open()
+    await asyncio.sleep(30)
+    assert (await bot.get_order_status("o1")).filled == Decimal("0.01")
+    report = await bot.reconcile_orders()
+    assert report.is_clean, report.details
