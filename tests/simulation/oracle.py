@@ -151,7 +151,7 @@ async def _everything_is_at_rest(world: SimulatedWorld, life: Life) -> None:
             _require(breaker.allows(), f"the {lane} circuit stays open for ever")
     _require(not core.registry._wanted, f"somebody still wants {core.registry._wanted}")
     _require(not core.registry._waiters, f"somebody still waits for {core.registry._waiters}")
-    _require(not life.bot._placing, f"{life.bot._placing} is still being placed")
+    _require(not life.bot._calls._placing, f"{life.bot._calls._placing} is still being placed")
     _require(not core.canceller._tasks, f"{core.canceller._tasks} are still being cancelled")
     _require(set(core.resolver._tasks) <= unresolved, f"{core.resolver._tasks} are still being resolved")
     await world.inside(life, life.bot.close())

@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import bootstrap, lifecycle
 from .alerts import Alerts, Level
+from .calls import Calls, answer_at_close, check_same
 from .clock import Clock, SystemClock
 from .config import Settings, load_settings
 from .config_sources import merge
 from .core import HALT_FLAG, Core, check_policies
 from .errors import (
     ConfigurationError,
-    DuplicateOrder,
     ErrorCategory,
     ExchangeUnavailable,
     ExecutorClosed,
     InvalidOrder,
     OrderNotFound,
     OrderNotSent,
-    OrderUnresolved,
 )
 from .gateways.base import Gateway
 from .guarded_gateway import GuardedGateway
@@ -39,7 +38,6 @@ from .models import (
     Order,
     OrderEvent,
     OrderRequest,
-    OrderState,
     ReconciliationReport,
 )
 from .monitoring import log_execution_time
@@ -54,7 +52,6 @@ from .wire import Lane
 if TYPE_CHECKING:
     from .reconciliation import AlertThresholds
 
-END_CALLS_SECONDS = 1.0
 RECONCILIATION_READ_SECONDS = 300.0
 RECONCILIATION_RECOVERY_SECONDS = 60.0
 
@@ -92,8 +89,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self._reconciling = asyncio.Lock()
         self._closed = False
         self._outcomes = Outcomes()
-        self._placing: dict[str, tuple[OrderRequest, asyncio.Event]] = {}
-        self._calls: set[asyncio.Timeout] = set()
+        self._calls = Calls(self.clock)
 
     # ---- configuration, start, stop -----------------------------------------------------------------------
 
@@ -158,21 +154,12 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         async with self._opening:
             if self._closed:
                 return
-            self._closed = True
+            self._closed = self._calls.closing = True
             core = self._core
         if core is not None:
-            await core.drain(self._settings.confirmation.close_timeout_seconds, lambda: bool(self._placing))
-            await self._end_calls()
+            await core.drain(self._settings.confirmation.close_timeout_seconds, lambda: self._calls.placing)
+            await self._calls.end()
             await core.close()
-
-    async def _end_calls(self) -> None:
-        """Answer the calls that are still waiting, as far as their orders' fate is known by now."""
-        loop = asyncio.get_running_loop()
-        for call in self._calls:
-            call.reschedule(loop.time())
-        deadline = self.clock.monotonic() + END_CALLS_SECONDS
-        while self._calls and self.clock.monotonic() < deadline:  # noqa: ASYNC110 - many calls, one wait
-            await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -206,70 +193,32 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         return order.order_id
 
     async def _unless_closed(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
-        """Place or join an order; ``close()`` ends the wait, by the way of a cancellation."""
-        call = asyncio.timeout(None)
+        """Place or join an order; ``close()`` ends the wait."""
+        scope: asyncio.Timeout | None = None
         try:
-            async with call:
-                self._calls.add(call)
+            async with self._calls.until_closed() as scope:
                 return await self._execute(core, request, deadline, known_id=known_id)
         except TimeoutError:
-            if not call.expired():
+            if scope is None or not scope.expired():
                 raise
-            return self._answer_at_close(core, request)
-        finally:
-            self._calls.discard(call)
-
-    def _answer_at_close(self, core: Core, request: OrderRequest) -> Order:
-        """Say what is known of an order whose caller waits no longer. Raises what there is to be raised."""
-        order = core.registry.get(request.client_order_id)
-        if order is None or order.restartable or order.state is OrderState.PENDING:
-            raise ExecutorClosed(order_id=request.client_order_id)
-        self._check_same(order, request)
-        if order.state.is_unresolved:
-            raise OrderUnresolved(order.order_id, "the executor was closed; it is resolved after the next start")
-        return verdict(order)
+            return answer_at_close(core.registry.get(request.client_order_id), request)
 
     async def _execute(self, core: Core, request: OrderRequest, deadline: float, *, known_id: bool) -> Order:
         """Join an order that is known, or place a new one; one call at a time decides for an id."""
         order_id = request.client_order_id
         core.registry.want(order_id, deadline)
         try:
-            await self._take_turn(core, request, deadline)
-            try:
+            async with self._calls.turn(request, deadline):
                 known = await core.registry.find(order_id) if known_id else None
                 if known is not None:
-                    self._check_same(known, request)
+                    check_same(known, request)
                     if not (known.state.is_final and known.restartable):
                         return await self._join(core, known, deadline)
                 order = await self._place(core, request, deadline, known)
-            finally:
-                self._placing.pop(order_id)[1].set()
         finally:
             core.registry.unwant(order_id, deadline)
         await self._post_commit(core, order)
         return order
-
-    async def _take_turn(self, core: Core, request: OrderRequest, deadline: float) -> None:
-        """Wait until no other call is placing this id. Raises DuplicateOrder, OrderUnresolved."""
-        order_id = request.client_order_id
-        while order_id in self._placing:
-            other, done = self._placing[order_id]
-            differing = lifecycle.differing_fields(lifecycle.new_order(other, self.clock.now()), request)
-            if differing:
-                raise DuplicateOrder(order_id, differing)
-            try:
-                async with asyncio.timeout(deadline - self.clock.monotonic()):
-                    await done.wait()
-            except TimeoutError:
-                raise OrderUnresolved(order_id, "another call is still placing it") from None
-        if self._closed:
-            raise ExecutorClosed(order_id=order_id)
-        self._placing[order_id] = (request, asyncio.Event())
-
-    def _check_same(self, known: Order, request: OrderRequest) -> None:
-        differing = lifecycle.differing_fields(known, request)
-        if differing:
-            raise DuplicateOrder(known.order_id, differing)
 
     async def _join(self, core: Core, known: Order, deadline: float) -> Order:
         """Give the answer that the order already has, or wait for it."""
