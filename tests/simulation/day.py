@@ -28,6 +28,9 @@ def run_world(seed: int, only: Collection[str] | None = None, *, trace: bool = F
 
 async def _live(world: SimulatedWorld) -> None:
     _market(world)
+    world.exchange.refuses_to_cancel = lambda entry: (
+        not world.dice.good and world.dice.chance(f"stubborn {entry.number}", 0.1)
+    )
     lives = world.dice.whole("lives", 1, 3)
     life = world.start()
     for number in range(lives):
@@ -111,8 +114,7 @@ def _disk_faults(world: SimulatedWorld, life: Life) -> None:
         life.journal.resume()
         life.journal.repair()
         world.store.full = False
-        if not life.process.dead and life.journal.health().failure is not None:
-            life.process.spawn(world.reopen(life))
+        world.repair(life)
 
     world.loop.call_later(at, begin)
     world.loop.call_later(at + lasts, end)
@@ -203,6 +205,7 @@ async def _good_time(world: SimulatedWorld, life: Life) -> None:
     life.journal.resume()
     life.journal.repair()
     if life.process.dead or life.bot._closed:
+        world.kill(life)
         life = world.start()
     elif life.journal.health().failure is not None:
         await asyncio.sleep(5)

@@ -74,6 +74,7 @@ class SimulatedExchange:
         self.trades: list[tuple[float, ExchangeTrade]] = []
         self.money = dict(START)
         self.on_change: Callable[[ExchangeOrder], None] = lambda order: None
+        self.refuses_to_cancel: Callable[[Entry], bool] = lambda entry: False
         self.clock = now
         self._monotonic = monotonic
         self._by_id: dict[str, Entry] = {}
@@ -189,6 +190,8 @@ class SimulatedExchange:
         entry = self._named(ref, by_client_id=self.traits.cancels_by_client_id)
         if entry is None or entry.closed_at is not None:
             raise Refused("not_open")
+        if self.refuses_to_cancel(entry):
+            raise Refused("not_now")
         self.close(entry, OrderState.CANCELED)
         return self._told(entry)
 

@@ -24,11 +24,13 @@ from services.mcp.order_execution.metrics import Metrics
 from services.mcp.order_execution.models import OrderEvent, OrderState, OrderType, TimeInForce
 from services.mcp.order_execution.reconciliation import Reconciler
 from tests.simulation.dice import Dice
+from tests.simulation.disk import NumberedJournal
 from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.network import READ_FAULTS, WRITE_FAULTS, Conditions, Network, SimulatedGateway
 from tests.virtual_time import Process, VirtualClock, VirtualLoop
 
 INTENTS = 6
+REPAIR_SECONDS = 3.0
 METRICS = Metrics()
 """One for all worlds: a registry is dear to make, and nothing is decided by it."""
 
@@ -77,10 +79,12 @@ class Life:
     """One process of the bot."""
 
     process: Process
-    journal: MemoryJournal
+    journal: NumberedJournal
     bot: ReliableOrderExecutor
     events: list[OrderEvent] = field(default_factory=list)
     callers: list[asyncio.Task[None]] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process dies."""
 
 
 class Violation(AssertionError):
@@ -90,15 +94,23 @@ class Violation(AssertionError):
 class SimulatedWorld:
     """Everything that one seed decides. ``only``: the faults that may happen (see dice.py)."""
 
-    def __init__(self, seed: int, only: Collection[str] | None = None, *, trace: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        only: Collection[str] | None = None,
+        *,
+        dice: Dice | None = None,
+        kind: str | None = None,
+        trace: bool = False,
+    ) -> None:
         self.seed = seed
-        self.dice = Dice(seed, only)
+        self.dice = dice or Dice(seed, only)
         self.clock = VirtualClock()
         self.trace: list[str] | None = [] if trace else None
         self.told: list[Told] = []
         self.rare: Counter[str] = Counter()
         self.lives: list[Life] = []
-        self.kind = self.dice.pick("kind", list(KINDS))
+        self.kind = kind or self.dice.pick("kind", list(KINDS))
         traits = KINDS[self.kind]
         if self.dice.chance("streams", 0.4):
             traits = replace(traits, streams_orders=True)
@@ -128,7 +140,7 @@ class SimulatedWorld:
             read_faults=reads,
             write_rate=dice.pick("write rate", (0.0, 0.2, 0.5, 0.8)),
             read_rate=dice.pick("read rate", (0.0, 0.1, 0.3, 0.6)),
-            latency=dice.pick("latency", ((0.0, 0.0), (0.001, 0.02), (0.05, 0.3))),
+            latency=dice.pick("latency", ((0.0, 0.0), (0.001, 0.02), (0.05, 0.2))),
             timeout=timeout,
             stream_rate=dice.pick("stream rate", (0.0, 0.3)),
         )
@@ -163,7 +175,7 @@ class SimulatedWorld:
             "symbol": "BTC/USD",
             "side": dice.pick(f"{intent} side", ("buy", "sell")),
             "type": "limit" if limit else "market",
-            "amount": dice.pick(f"{intent} amount", ("0.01", "0.05", "0.1")),
+            "amount": dice.pick(f"{intent} amount", ("0.01", "0.05", "0.1", "0.1", "1.2", "2")),
         }
         if limit:
             params["price"] = dice.pick(f"{intent} price", ("50000", "49990.5", "51000", "120000"))
@@ -190,9 +202,12 @@ class SimulatedWorld:
     def start(self) -> Life:
         """Start the bot on what the disk holds."""
         number = len(self.lives) + 1
-        journal = MemoryJournal(
-            self.clock, store=self.store, commit_seconds=self.dice.pick("commit", (0.0002, 0.002, 0.02))
+        journal = NumberedJournal(
+            self.dice, self.clock, self.store, commit_seconds=self.dice.pick("commit", (0.0002, 0.002, 0.02))
         )
+        journal.fault_rate = self.dice.pick("journal rate", (0.0, 0.0, 0.02, 0.1))
+        journal.on_kill = lambda: self._die(life, written=False)
+        journal.on_failure = lambda: self.loop.call_later(REPAIR_SECONDS, self.repair, life)
         bot = ReliableOrderExecutor(
             self.config,
             gateway=SimulatedGateway(self.network, self.clock),
@@ -220,14 +235,28 @@ class SimulatedWorld:
 
     def kill(self, life: Life) -> None:
         """SIGKILL: what was not on disk is lost; a batch that was being written may be there or not."""
-        key = self.dice.next_key("torn")
+        self._die(life, written=self.dice.chance(self.dice.next_key("torn"), 0.5))
+
+    def _die(self, life: Life, *, written: bool) -> None:
+        if life.process.dead:
+            return
         self.loop.kill(life.process)
-        life.journal.crash(written=self.dice.chance(key, 0.5))
+        life.journal.crash(written=written)
         self.log(f"{life.process.name} is killed")
+        life.ended.set()
+
+    def repair(self, life: Life) -> None:
+        """An operator looks after the journal that failed."""
+        if not life.process.dead and life.journal.health().failure is not None:
+            life.process.spawn(self.reopen(life))
 
     async def inside(self, life: Life, work: Any) -> Any:
-        """Let the process do something, and wait for it."""
-        return await life.process.spawn(work)
+        """Let the process do something, and wait for it; None where it dies over it."""
+        task = life.process.spawn(work)
+        end = asyncio.get_running_loop().create_task(life.ended.wait(), name="end of a life")
+        await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
+        end.cancel()
+        return task.result() if task.done() else None
 
     # ---- callers ------------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from services.mcp.order_execution import (
     OrderRejected,
     OrderState,
     OrderUnresolved,
+    lifecycle,
 )
 from services.mcp.order_execution.models import OrderEvent
+from services.mcp.order_execution.submission import Doubt
 from tests.fakes import OPEN_ONLY
 from tests.worlds import ORDER, REFUSED, World, scenario
 
@@ -152,3 +154,50 @@ async def test_a_fill_during_the_start_is_no_deviation_of_balances(world: World)
     assert (await bot.get_order_status("o1")).filled == Decimal("0.01")
     report = await bot.reconcile_orders()
     assert report.is_clean, report.details
+
+
+@scenario()
+async def test_what_a_failing_disk_lost_of_a_settled_order_is_written_again(world: World) -> None:
+    """Its last event was in the batch that failed; the next one must not be a version too many."""
+    world.exchange.script.append("fill")
+    await world.bot.execute_order(O1)
+    assert (await world.bot.get_order_status("o1")).is_settled
+    await world.journal.flush()
+    world.journal.fail_next()
+    await asyncio.sleep(10)  # the check of balances is recorded, and lost
+    assert world.journal.health().failure is not None
+    await world.bot.resume()
+    core = world.bot._core
+    assert core is not None
+    core.registry.record(lifecycle.repaired(await world.bot.get_order_status("o1"), world.clock.now(), "one more"))
+    await world.journal.flush()
+    assert world.on_disk("o1") == await world.bot.get_order_status("o1")
+
+
+@scenario(PATIENT)
+async def test_a_clock_that_goes_wrong_while_an_order_waits_for_its_turn_stops_it(world: World) -> None:
+    """The check comes last thing before the intent, not before a wait for our own rate limits."""
+    await world.bot.open()
+    core = world.bot._core
+    assert core is not None
+    await core.wait_recovered(world.clock.monotonic() + 10)
+    core.limiter.penalise(5.0)
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(1)
+    world.exchange.clock_error = 500.0
+    with pytest.raises(OrderNotSent, match="clock"):
+        await call
+    assert world.exchange.submits == []
+
+
+@scenario()
+async def test_nothing_is_begun_after_the_close(world: World) -> None:
+    """A tracking round that ends during the close starts no cancel and no search."""
+    await world.bot.execute_order(O1)
+    core = world.bot._core
+    assert core is not None
+    await world.bot.close()
+    core.canceller.pursue("o1")
+    core.resolver.take("o1", Doubt(0.0))
+    assert not core.canceller._tasks
+    assert not core.resolver.busy

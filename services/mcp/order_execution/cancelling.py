@@ -44,6 +44,7 @@ class Canceller:
         self._rng = rng
         self._background_seconds = background_seconds
         self._tasks: dict[str, asyncio.Task[bool]] = {}
+        self._closed = False
 
     async def cancel(self, order: Order, deadline: float) -> bool:
         """Cancel an order. True: it will trade no further. False: it may, as far as is known by ``deadline``.
@@ -59,13 +60,14 @@ class Canceller:
 
     def pursue(self, order_id: str) -> None:
         """Go on cancelling in the background, unless that is under way."""
-        if order_id not in self._tasks:
+        if order_id not in self._tasks and not self._closed:
             task = asyncio.get_running_loop().create_task(self._pursue(order_id), name=f"cancel {order_id}")
             self._tasks[order_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(order_id, None))
 
     async def close(self) -> None:
         """Stop; wishes to cancel are in the journal and are taken up after the next start."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -20,6 +20,7 @@ _logger = logging.getLogger(__name__)
 
 BALANCE_LOOKS: Final = 3
 """How often balances are read before a deviation from the fills is recorded as one."""
+BASELINE_LOOKS: Final = 5
 MAX_UNCHECKED: Final = 10_000
 """Finished orders that wait for the check of balances; beyond it the oldest is left unchecked."""
 
@@ -142,17 +143,26 @@ class Confirmer:
         A fill that is booked while the balances are being told may be in them or not. So the baseline is looked
         at again, after the orders were read anew, until it holds.
         """
-        for _ in range(BALANCE_LOOKS):
+        for _ in range(BASELINE_LOOKS):
             if not await self._funds.refresh(max_age=0.0):
                 return
             self._funds.rebase()
-            if not any(order.exchange_order_id for order in self._registry.live()):
+            if not self._may_move():
                 return
             await self._tracker.round()
             await asyncio.sleep(self._settle)
-            if not await self._funds.refresh(max_age=0.0) or not self._funds.deviations():
+            if not await self._funds.refresh(max_age=0.0):
+                return
+            if not self._funds.deviations() and not self._lacks_fills():
                 return
         self._funds.rebase()
+
+    def _may_move(self) -> bool:
+        """Whether any order is at the exchange that may trade, or of which trades are not told yet."""
+        return any(order.exchange_order_id for order in self._registry.live()) or bool(self._registry.unsettled())
+
+    def _lacks_fills(self) -> bool:
+        return any(not order.fills_complete for order in self._registry.live()) or bool(self._registry.unsettled())
 
     async def _lasting_deviations(self) -> dict[str, tuple[Decimal, Decimal]] | None:
         """Deviations that a few looks at orders and balances do not explain; None: the balances are not told."""

@@ -347,7 +347,7 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for part in (self.stream, self.canceller, self.resolver, self.confirmer, self.tracker, self.funds):
+        for part in (self.stream, self.tracker, self.confirmer, self.resolver, self.canceller, self.funds):
             await part.close()
         failure: JournalError | None = None
         try:

@@ -88,6 +88,7 @@ class OrderRegistry:
         self._closed = False
         self._suspended = False
         self._unwritten: set[str] = set()
+        """Orders with changes that may not be durable: all since the journal last had nothing left to write."""
 
     # ---- looking ------------------------------------------------------------------------------------------
 
@@ -137,6 +138,7 @@ class OrderRegistry:
         if self._suspended:
             raise JournalUnavailable("the journal is being opened anew")
         before = self.get(event.order_id)
+        self._note_unwritten(event.order_id)
         self._keep(event.order)
         untold = _Untold(event)
         self._untold.setdefault(event.order_id, deque()).append(untold)
@@ -153,8 +155,7 @@ class OrderRegistry:
 
     def record(self, event: OrderEvent) -> Order:
         """Apply an event whose durability may ride behind."""
-        if self._suspended or self._journal.health().failure is not None:
-            self._unwritten.add(event.order_id)
+        self._note_unwritten(event.order_id)
         if not self._suspended:
             self._journal.enqueue(event)
         self._keep(event.order)
@@ -164,6 +165,14 @@ class OrderRegistry:
         else:
             self._publish(event)
         return event.order
+
+    def _note_unwritten(self, order_id: str) -> None:
+        """Remember what may get lost with the journal; forget it all whenever the journal has caught up."""
+        if not self._suspended:
+            health = self._journal.health()
+            if health.failure is None and not health.waiting:
+                self._unwritten.clear()
+        self._unwritten.add(order_id)
 
     def record_all(self, events: Iterable[OrderEvent]) -> None:
         """Apply several events in their order."""
@@ -187,7 +196,7 @@ class OrderRegistry:
         self._unwritten.clear()
 
     def changed_since_failure(self) -> set[str]:
-        """Orders that the journal may not hold as they are: all unsettled ones, and those that ended meanwhile."""
+        """Orders that the journal may not hold as they are: all unsettled ones, and those that changed lately."""
         return self._unwritten | self._live.keys() | self._unsettled.keys()
 
     def _keep(self, order: Order) -> None:

@@ -79,6 +79,7 @@ class Resolver:
         """Set whenever an order was resolved, or turned out to be undecidable; whoever waits clears it."""
         self._doubts: dict[str, Doubt] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
         self._hurry: dict[str, asyncio.Event] = {}
         self._looks = asyncio.Semaphore(max_concurrent_looks)
         self._resend: Callable[[Order, float], Awaitable[Order]] | None = None
@@ -98,7 +99,7 @@ class Resolver:
     def take(self, order_id: str, doubt: Doubt) -> None:
         """Go on resolving this order from here; a task that already does goes on with what is newly known."""
         self._doubts[order_id] = doubt
-        if order_id not in self._tasks:
+        if order_id not in self._tasks and not self._closed:
             task = asyncio.get_running_loop().create_task(self._follow(order_id), name=f"resolve {order_id}")
             self._tasks[order_id] = task
 
@@ -114,6 +115,7 @@ class Resolver:
 
     async def close(self) -> None:
         """Stop asking; what is unresolved stays so in the journal and is resolved after the next start."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

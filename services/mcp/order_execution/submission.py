@@ -153,7 +153,6 @@ class Submission:
         it may not. On cancellation the order is left UNKNOWN, and somebody goes on resolving it.
         """
         self._switch.check(order.order_id)
-        _check_clock(self._wire.gateway.clock_error)
         sending: Order | None = None
         started = 0.0
 
@@ -184,6 +183,7 @@ class Submission:
         current = self._registry.get(order.order_id) or order
         if not _may_be_sent(current):
             raise _OvertakenError
+        _check_clock(self._wire.gateway.clock_error)
         try:
             sending = await self._registry.commit(lifecycle.intend(current, self._clock.now()))
         except JournalUnavailable:

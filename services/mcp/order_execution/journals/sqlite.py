@@ -254,7 +254,9 @@ class SQLiteJournal(Journal):
             return JournalHealth(lag=0.0, failure=self._failed or "the journal is not open")
         if writer is None:
             return JournalHealth(lag=0.0)
-        return JournalHealth(lag=writer.lag(), failure=writer.failure, waiting=writer.waiting)
+        # In this order: the writer's thread notes a failure before it counts its entries as no longer waiting.
+        waiting = writer.waiting
+        return JournalHealth(lag=writer.lag(), failure=writer.failure, waiting=waiting)
 
     async def _open_writer(self) -> None:
         create_directory(self._path)
