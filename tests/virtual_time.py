@@ -146,14 +146,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _leave_one(self) -> bool:
         """Leave one callback to run of those that a normal loop would run in one turn; False without any."""
-        self._later.extend(self._ready)
-        self._ready.clear()
-        if not self._batch and self._later:
-            if self.shuffle:
-                self.rng.shuffle(self._later)
-            self._batch.extend(self._later)
-            self._later.clear()
-        while self._batch:
+        while True:
+            self._later.extend(self._ready)
+            self._ready.clear()
+            if not self._batch:
+                if self.shuffle:
+                    self.rng.shuffle(self._later)
+                self._batch.extend(self._later)
+                self._later.clear()
+            if not self._batch:
+                return False
             if not self._batch[0]._cancelled and self.on_step is not None:
                 self.steps += 1
                 self.on_step(self.steps)
@@ -161,7 +163,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not handle._cancelled:
                 self._ready.append(handle)
                 return True
-        return False
 
     # ---- processes that die -------------------------------------------------------------------------------
 
