@@ -3,6 +3,11 @@
 VENV      ?= .venv
 RUN_ARGS  ?=
 TEST_ARGS ?=
+SEEDS     ?= 1000
+FIRST     ?= 0
+HOURS     ?= 8
+SIMULATE_ARGS   ?=
+EXHAUSTIVE_ARGS ?=
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -10,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTHON ?= python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check coverage docs clean
+.PHONY: help run test simulate exhaustive soak check coverage docs clean
 
 help: ## Say what can be made (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +25,16 @@ run: $(VENV)/.ready-to-run ## Rehearse bad days: orders on the paper exchange wh
 
 test: $(VENV)/.ready-to-test ## Run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 $(TEST_ARGS)
+
+simulate: $(VENV)/.ready-to-test ## Live through SEEDS=1000 worlds of bad days, from seed FIRST=0 on
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(SIMULATE_ARGS)
+
+exhaustive: $(VENV)/.ready-to-test ## Every single fault and every pair of faults at every step of an order's life (an hour)
+	@$(BIN)/python -m tests.simulation.exhaustive $(EXHAUSTIVE_ARGS)
+	@$(BIN)/python -m tests.simulation.exhaustive --pairs $(EXHAUSTIVE_ARGS)
+
+soak: $(VENV)/.ready-to-test ## Simulate for HOURS=8, from a seed that nobody has seen
+	@$(BIN)/python -m tests.simulation --hours $(HOURS) --first $$(( $$(date +%s) * 100 )) $(SIMULATE_ARGS)
 
 check: $(VENV)/.ready-to-test ## Check style, format, types and import directions
 	@status=0; \

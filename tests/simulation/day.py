@@ -85,7 +85,7 @@ def _call(world: SimulatedWorld, life: Life, intent: str, key: str) -> None:
         return
     task = life.process.spawn(world.place(life, intent), name=f"place {intent}")
     life.callers.append(task)
-    fault, kind = world.dice.fault("caller", ("cancelled",), 0.15)
+    fault, kind = world.dice.fault("caller", ("cancelled",), 0.25)
     if kind is not None:
         world.loop.call_later(world.dice.between(f"{fault}:at", 0.0, 1.5) ** 2, task.cancel)
 
@@ -168,7 +168,7 @@ def _market(world: SimulatedWorld) -> None:
 async def _end_of_life(world: SimulatedWorld, life: Life, *, last: bool) -> Life:
     """Most lives end by a kill, some by a stop that lets what is in flight finish; the last may just go on."""
     key = world.dice.next_key("end")
-    way = world.dice.pick(key, ("kill", "kill", "close", "go on" if last else "kill"))
+    way = world.dice.pick(key, ("kill", "close", "go on", "go on") if last else ("kill", "kill", "kill", "close"))
     if world.dice.only is not None and key not in world.dice.only:
         way = "close" if way == "kill" else way
     if way == "kill":

@@ -132,6 +132,7 @@ def _possible(site: str) -> tuple[str, ...]:
 def run_case(plan: Plan, kind: str, *, trace: bool = False) -> SimulatedWorld:
     """Live one life under a plan. Raises whatever is wrong."""
     world = SimulatedWorld(0, dice=PlannedDice(plan), kind=kind, trace=trace)
+    world.repair_seconds = 0.1
     world.params = {"o0": LIMIT, "o1": MARKET}
     world.config["confirmation"]["poll_interval_seconds"] = 5
     world.config["circuit_breaker"] = {"failure_threshold": 3, "cool_down_seconds": 1}

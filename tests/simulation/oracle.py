@@ -25,7 +25,7 @@ async def reckon(world: SimulatedWorld, life: Life) -> None:
     await _a_reconciliation_finds_nothing(world, life)
     _events_have_no_gaps(life)
     await _everything_is_at_rest(world, life)
-    _the_disk_holds_it(world)
+    _the_disk_holds_it(world, life)
 
 
 def _require(condition: object, message: str) -> None:
@@ -172,8 +172,10 @@ async def _everything_is_at_rest(world: SimulatedWorld, life: Life) -> None:
     _require(not left, f"tasks are left over: {left}")
 
 
-def _the_disk_holds_it(world: SimulatedWorld) -> None:
-    """After the end the journal, read from the disk, agrees with the book."""
+def _the_disk_holds_it(world: SimulatedWorld, life: Life) -> None:
+    """After the end the journal, read from the disk, agrees with the book, and with what the process knew."""
+    core = life.bot._core
+    assert core is not None
     for intent in world.params:
         content = world.store.orders.get(intent)
         entries = entries_of(world, intent)
@@ -182,6 +184,8 @@ def _the_disk_holds_it(world: SimulatedWorld) -> None:
         _require(content is not None, f"{intent} is at the exchange and not on disk")
         assert content is not None
         order = decode_order(content)
+        known = core.registry.get(intent)
+        _require(known in (None, order), f"{intent} is {order} on disk and {known} in memory")
         if order.state.is_unresolved:
             continue
         seen = entries[0].order

@@ -30,7 +30,6 @@ from tests.simulation.network import READ_FAULTS, WRITE_FAULTS, Conditions, Netw
 from tests.virtual_time import Process, VirtualClock, VirtualLoop
 
 INTENTS = 6
-REPAIR_SECONDS = 3.0
 METRICS = Metrics()
 """One for all worlds: a registry is dear to make, and nothing is decided by it."""
 
@@ -110,6 +109,7 @@ class SimulatedWorld:
         self.told: list[Told] = []
         self.rare: Counter[str] = Counter()
         self.lives: list[Life] = []
+        self.repair_seconds = 3.0
         self.kind = kind or self.dice.pick("kind", list(KINDS))
         traits = KINDS[self.kind]
         if self.dice.chance("streams", 0.4):
@@ -207,7 +207,7 @@ class SimulatedWorld:
         )
         journal.fault_rate = self.dice.pick("journal rate", (0.0, 0.0, 0.02, 0.1))
         journal.on_kill = lambda: self._die(life, written=False)
-        journal.on_failure = lambda: self.loop.call_later(REPAIR_SECONDS, self.repair, life)
+        journal.on_failure = lambda: self.loop.call_later(self.repair_seconds, self.repair, life)
         bot = ReliableOrderExecutor(
             self.config,
             gateway=SimulatedGateway(self.network, self.clock),

@@ -116,6 +116,8 @@ class Confirmer:
         """
         batch = list(self._unchecked)
         await self._tracker.sight(batch)
+        if not await self._has_baseline():
+            return
         deviations = await self._lasting_deviations()
         if deviations is None:
             return  # the balances could not be read; the orders wait for the next check
@@ -132,30 +134,37 @@ class Confirmer:
 
     async def deviations(self) -> Mapping[str, tuple[Decimal, Decimal]]:
         """Tell which balances are not what fills say, (expected, told), and expect from the told ones on."""
+        if not await self._has_baseline():
+            return {}
         deviations = await self._lasting_deviations()
         if deviations:
             await self.find_baseline()
         return deviations or {}
 
+    async def _has_baseline(self) -> bool:
+        if not self._funds.has_baseline:
+            await self.find_baseline()
+        return self._funds.has_baseline
+
     async def find_baseline(self) -> None:
         """Expect further fills to move the balances from where they are now.
 
-        A fill that is booked while the balances are being told may be in them or not. So the baseline is looked
-        at again, after the orders were read anew, until it holds.
+        A fill that is booked while the balances are being told may be in them or not. So a baseline is looked at
+        again after the orders were read anew, and kept only if it holds; the next check looks for it otherwise.
         """
         for _ in range(BASELINE_LOOKS):
             if not await self._funds.refresh(max_age=0.0):
-                return
+                break
             self._funds.rebase()
             if not self._may_move():
                 return
             await self._tracker.round()
             await asyncio.sleep(self._settle)
             if not await self._funds.refresh(max_age=0.0):
-                return
+                break
             if not self._funds.deviations() and not self._lacks_fills():
                 return
-        self._funds.rebase()
+        self._funds.forget_baseline()
 
     def _may_move(self) -> bool:
         """Whether any order is at the exchange that may trade, or of which trades are not told yet."""

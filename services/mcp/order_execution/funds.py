@@ -160,6 +160,15 @@ class Funds:
         if currency in self._expected:
             self._expected[currency] += amount
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether it is known what the balances should be."""
+        return bool(self._expected)
+
+    def forget_baseline(self) -> None:
+        """Expect nothing of the balances, until the next ``rebase()``."""
+        self._expected = {}
+
     def rebase(self) -> None:
         """Take the present balances for right: expect further fills to move them from here."""
         if self._balances is not None:

@@ -73,7 +73,8 @@ class Tracker:
         self._kick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
-        self._missing: dict[str, int] = {}
+        self._missing: dict[str, tuple[int, float]] = {}
+        """Order id → how often the exchange denied it, and when it did so last (monotonic)."""
         self._untold: dict[str, int] = {}
         self._single_cursor = 0
 
@@ -224,9 +225,13 @@ class Tracker:
                     self._merge(order.order_id, seen)
 
     def _note_missing(self, order: Order) -> None:
-        """An accepted order that the exchange denies three times becomes unknown; it never gets a verdict."""
-        misses = self._missing.get(order.order_id, 0) + 1
-        self._missing[order.order_id] = misses
+        """An accepted order that is denied three times, a settle time apart, is unknown; never a verdict."""
+        misses, last = self._missing.get(order.order_id, (0, float("-inf")))
+        now = self._clock.monotonic()
+        if now - last < self._wire.gateway.traits.settle:
+            return  # its index may not have caught up
+        misses += 1
+        self._missing[order.order_id] = (misses, now)
         current = self._registry.get(order.order_id)
         if misses < 3 or current is None or current.state not in FOLLOWED:
             return
