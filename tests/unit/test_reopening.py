@@ -95,3 +95,38 @@ async def test_a_journal_that_still_fails_keeps_orders_stopped(w: World) -> None
     w.journal.repair()
     await w.bot.resume()
     assert await w.bot.execute_order(MINE) == "mine"
+
+
+@scenario()
+async def test_an_intent_that_a_failing_disk_lost_altogether_is_written_when_it_is_back(w: World) -> None:
+    """The order is at the exchange and known in memory alone: the disk gets all of it, as one event."""
+    await w.bot.open()
+    core = w.bot._core
+    assert core is not None
+    w.store.orders.clear()
+    order_id = await w.bot.execute_order(MINE)
+    await w.journal.flush()
+    w.store.orders.pop(order_id)
+    w.store.events.pop(order_id)
+    w.store.open_ids.pop(order_id, None)
+    await fail(w)
+    await w.bot.resume()
+    assert w.on_disk(order_id) == await w.bot.get_order_status(order_id)
+
+
+@scenario()
+async def test_a_journal_that_cannot_even_be_closed_is_opened_anew_all_the_same(w: World) -> None:
+    """Memory knows what the failed close lost, and writes it again."""
+    order_id = await w.bot.execute_order(MINE)
+    await fail(w)
+    close = w.journal.close
+
+    async def broken() -> None:
+        await close()
+        raise JournalError("the last entries are lost")
+
+    w.journal.close = broken  # type: ignore[method-assign]
+    await w.bot.resume()
+    w.journal.close = close  # type: ignore[method-assign]
+    assert w.journal.health().failure is None
+    assert w.on_disk(order_id) == await w.bot.get_order_status(order_id)

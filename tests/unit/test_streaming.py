@@ -115,3 +115,30 @@ async def test_without_a_stream_nothing_is_followed(world: World) -> None:
     await world.bot.open()
     await asyncio.sleep(60)
     assert world.exchange.connects == 0
+
+
+@scenario(SLOW, STREAMING)
+async def test_any_iterator_serves_as_a_stream(world: World) -> None:
+    """A gateway may give an object of its own that needs no closing, or none for the time being."""
+
+    class Hints:
+        def __init__(self) -> None:
+            self.left = 1
+
+        def __aiter__(self) -> Hints:
+            return self
+
+        async def __anext__(self) -> object:
+            if not self.left:
+                raise StopAsyncIteration
+            self.left -= 1
+            return world.exchange.orders["X1"]
+
+    streams: list[object] = [Hints(), None]
+    order_id = await world.bot.execute_order(ORDER)
+    world.exchange.fill("X1", "0.1")
+    world.exchange.stream = lambda: streams.pop(0) if streams else None  # type: ignore[assignment,method-assign]
+    world.exchange.hints.put_nowait(None)
+    await asyncio.sleep(100)
+    assert (await world.bot.get_order_status(order_id)).state is OrderState.FILLED
+    assert streams == []

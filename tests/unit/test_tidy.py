@@ -24,25 +24,12 @@ WALL_CLOCK = re.compile(r"\btime\.time(_ns)?\(|\b(datetime|date)\.(now|utcnow|to
 PRINTING = {"rehearsal.py", "reconciliation_job.py"}
 """The command lines: printing is what they are for."""
 
-PIPELINE = (
-    "tests/unit/test_reliable_executor.py runs the whole pipeline under virtual time; tests/simulation at random"
-)
 TESTED_ELSEWHERE = {
     "__init__.py": "tests/unit/test_public_api.py",
     "gateways/base.py": "records and an abstract class; tests/contract runs it on every gateway",
     "journals/base.py": "an abstract class; tests/contract runs it on every journal",
     "interface.py": "an abstract class; both executors' tests run it",
     "clock.py": "two lines; every test that waits runs it",
-    "core.py": PIPELINE,
-    "submission.py": PIPELINE,
-    "wire.py": PIPELINE,
-    "resolving.py": PIPELINE,
-    "cancelling.py": PIPELINE,
-    "confirmation.py": PIPELINE,
-    "tracking.py": PIPELINE,
-    "registry.py": PIPELINE,
-    "repairs.py": "tests/unit/test_reconciliation.py",
-    "guarded_gateway.py": "tests/unit/test_reconciliation.py",
     "reconciliation_job.py": "tests/integration/test_processes.py",
 }
 """Modules without a unit test of their own name, each with the reason."""

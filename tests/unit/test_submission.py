@@ -1,0 +1,141 @@
+"""One attempt: durable before it leaves, and honest about what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.mcp.order_execution import ExecutorHalted, LeaseLost, OrderNotSent, OrderState
+from services.mcp.order_execution.submission import SubmissionCounters as Counters
+from tests.worlds import ORDER, World, scenario
+
+MINE = {**ORDER, "client_order_id": "mine"}
+
+
+@scenario()
+async def test_an_order_that_another_process_took_over_is_not_sent(w: World) -> None:
+    """Asked last thing before the send: whoever lost the lease lets go of the order."""
+    await w.bot.open()
+    w.journal.owns = lambda order_id: False  # type: ignore[method-assign]
+    with pytest.raises(LeaseLost):
+        await w.bot.execute_order(MINE)
+    assert w.exchange.submits == []
+    assert w.bot._core is not None
+    assert w.bot._core.registry.get("mine") is None
+
+
+@scenario()
+async def test_a_halt_while_the_intent_is_being_written_stops_the_order(w: World) -> None:
+    """It is closed as never sent, and may start afresh after the halt."""
+    await w.bot.open()
+    w.journal.pause()
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
+    await asyncio.sleep(0.1)
+    halt = asyncio.ensure_future(w.bot.halt("drill"))
+    await asyncio.sleep(0.1)
+    w.journal.resume()
+    with pytest.raises(ExecutorHalted):
+        await call
+    await halt
+    order = await w.bot.get_order_status("mine")
+    assert (order.state, order.restartable) == (OrderState.EXPIRED, True)
+    assert w.exchange.submits == []
+    await w.bot.resume()
+    assert await w.bot.execute_order(MINE) == "mine"
+
+
+@scenario({"retry": {"deadline_seconds": 60}})
+async def test_a_halt_before_a_resend_leaves_the_first_copy_open_to_truth(w: World) -> None:
+    """The earlier copy is proved absent by then; the order is closed by us, and not sent."""
+    w.exchange.script.append("lost request")
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
+    await asyncio.sleep(1)
+    w.journal.pause()
+    await asyncio.sleep(4)
+    halt = asyncio.ensure_future(w.bot.halt("drill"))
+    await asyncio.sleep(0.1)
+    w.journal.resume()
+    with pytest.raises(OrderNotSent):
+        await call
+    await halt
+    assert len(w.exchange.submits) == 1
+    order = await w.bot.get_order_status("mine")
+    assert order.state.is_final
+    assert w.exchange.named("mine") == []
+
+
+@scenario()
+async def test_a_caller_that_leaves_while_the_intent_is_written_has_sent_nothing(w: World) -> None:
+    """The intent is taken back: provably nothing left."""
+    await w.bot.open()
+    assert w.bot._core is not None
+    await w.bot._core.wait_recovered(w.clock.monotonic() + 10)
+    w.journal.pause()
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
+    await asyncio.sleep(0.1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    w.journal.resume()
+    order = await w.bot.get_order_status("mine")
+    assert (order.state, order.reason, order.restartable) == (OrderState.EXPIRED, "never_sent", True)
+    assert w.exchange.submits == []
+
+
+@scenario({"retry": {"deadline_seconds": 300, "initial_delay": 50.0}})
+async def test_a_caller_that_leaves_between_two_attempts_has_sent_nothing(w: World) -> None:
+    """The first one provably never arrived; there will be no second."""
+    from tests.worlds import REFUSED
+
+    w.exchange.script.append(REFUSED)
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
+    await asyncio.sleep(0.5)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    order = await w.bot.get_order_status("mine")
+    assert (order.state, order.restartable) == (OrderState.EXPIRED, True)
+    await asyncio.sleep(300)
+    assert len(w.exchange.submits) == 1
+
+
+@scenario()
+async def test_what_a_stream_knew_first_is_not_recorded_twice(w: World) -> None:
+    """The receipt comes after the order was seen: it adds nothing."""
+    w.exchange.latency = 0.0
+    w.exchange.script.append("placed, hang")
+    w.exchange.hang = 2.0
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
+    await asyncio.sleep(0.5)
+    assert w.bot._core is not None
+    w.bot._core.stream._take(w.exchange.orders["X1"])
+    assert await call == "mine"
+    await asyncio.sleep(5)
+    assert (await w.journalled("mine")).count("accepted") == 1
+
+
+@scenario()
+async def test_an_order_that_moved_on_while_it_waited_is_not_sent(w: World) -> None:
+    """Closed by a cancel while our own rate limit held it back."""
+    from tests.worlds import REFUSED
+
+    w.exchange.script.append(REFUSED)
+    call = asyncio.ensure_future(w.bot.execute_order({**MINE, "deadline_seconds": 60}))
+    await asyncio.sleep(0.01)
+    assert w.bot._core is not None
+    w.bot._core.limiter.penalise(20.0)
+    await asyncio.sleep(10)
+    assert await w.bot.cancel_order("mine")
+    await asyncio.gather(call, return_exceptions=True)
+    assert len(w.exchange.submits) == 1
+    assert w.exchange.named("mine") == []
+
+
+def test_latencies_are_kept_up_to_a_bound() -> None:
+    """The latest ones; statistics are of the present."""
+    counters = Counters()
+    for number in range(5_000):
+        counters.acknowledged(float(number))
+    assert len(counters.ack_seconds) <= 2_000
+    assert counters.ack_seconds[-1] == 4_999.0
