@@ -46,7 +46,7 @@ def parse_request(params: Mapping[str, Any], new_id: str) -> OrderRequest:
         raise InvalidOrder("order_params", "a mapping of order parameters", got=type(params).__name__)
     for key in params:
         if key not in _KEYS:
-            raise InvalidOrder(str(key)[:40], f"no such parameter{_did_you_mean(str(key))}")
+            raise InvalidOrder(str(key)[:40] or "order_params", f"no such parameter{_did_you_mean(str(key))}")
     kind = _choice(OrderType, "type", params.get("type"), _TYPE_ALIASES)
     request = OrderRequest(
         client_order_id=_client_order_id(params.get("client_order_id"), new_id),
