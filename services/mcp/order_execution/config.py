@@ -134,6 +134,8 @@ class GatewaySettings(_Section):
     """Overrides how long an order may be missing from lookups after its request could last arrive."""
     request_expiry_seconds: Float | None = Field(default=None, gt=0, le=86_400)
     """Overrides after how long the exchange refuses a request that was under way."""
+    read_retries: Int | None = Field(default=None, ge=0, le=1000)
+    """How often the rules of a symbol are asked for again before an order is refused; None: retry.max_retries."""
     paper: PaperSettings = Field(default_factory=PaperSettings)
     """The paper exchange, with the faults to rehearse."""
 

@@ -260,9 +260,13 @@ class Core:
                 return answer
             attempt += 1
             wait = max(poll_delay(self.submission.policy, attempt, self.ports.rng), answer.retry_after or 0.0)
-            if attempt > self.submission.policy.max_retries or self.clock.monotonic() + wait >= deadline:
+            if attempt > self._read_retries() or self.clock.monotonic() + wait >= deadline:
                 raise OrderNotSent(f"the rules of {symbol} are not to be had: {answer.message}")
             await asyncio.sleep(wait)
+
+    def _read_retries(self) -> int:
+        configured = self.settings.gateway.read_retries
+        return self.submission.policy.max_retries if configured is None else configured
 
     async def ticker(self, symbol: str, deadline: float) -> Ticker | None:
         """Prices of at most two seconds ago; None when the exchange does not tell them."""

@@ -9,6 +9,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from . import bootstrap, lifecycle
@@ -47,6 +48,7 @@ from .reopening import reopen
 from .repairs import RegistryRepairs
 from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
+from .transaction_log import TransactionLog
 from .wire import Lane
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         rng: random.Random | None = None,
         metrics: Metrics | None = None,
         alerts: Alerts | None = None,
+        transaction_log: TransactionLog | None = None,
     ) -> None:
         self._settings = check_policies(load_settings(config))
         self._config: dict[str, Any] = merge({}, config or {})
@@ -83,6 +86,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self.alerts: Alerts | None = alerts
         self._gateway = gateway
         self._journal = journal
+        self._transaction_log = transaction_log
         self._rng = rng
         self._core: Core | None = None
         self._opening = asyncio.Lock()
@@ -97,6 +101,11 @@ class ReliableOrderExecutor(OrderExecutionInterface):
     def settings(self) -> Settings:
         """The configuration in force."""
         return self._settings
+
+    @property
+    def transaction_log(self) -> TransactionLog | None:
+        """The transaction log that is written, once the executor is open."""
+        return self._transaction_log if self._core is None else self._core.ports.transaction_log
 
     async def configure(self, config: Mapping[str, Any]) -> None:
         """Put a configuration in force over the present one, whole or not at all.
@@ -139,6 +148,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
                     journal=self._journal,
                     metrics=self.metrics,
                     alerts=self.alerts,
+                    transaction_log=self._transaction_log,
                 )
                 core = Core(self._settings, ports)
                 await core.open()
@@ -333,6 +343,13 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         if self._core is None or self._closed:
             raise ExecutorClosed("the executor is not open; call open() first")
         return self._core.registry.subscribe()
+
+    async def orders_since(self, since: datetime) -> AsyncIterator[Order]:
+        """Every order that was created since then, and every older one that is not settled, from the journal."""
+        core = await self._opened()
+        async for batch in core.ports.journal.scan(since, self.clock.now() + timedelta(days=1)):
+            for order in batch:
+                yield core.registry.get(order.order_id) or order
 
     async def order_history(self, order_id: str) -> list[dict[str, object]]:
         """Every event of an order, oldest first, from the journal. Raises OrderNotFound."""

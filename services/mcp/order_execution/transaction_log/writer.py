@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -40,6 +40,17 @@ class _Error:
 
 
 @dataclass(frozen=True, slots=True)
+class _Note:
+    """Something about an order that is no change of it: a phase, say."""
+
+    at: datetime
+    order_id: str
+    kind: str
+    detail: Mapping[str, object] | None
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Mark:
     """A place in the queue: everything before it is on disk once ``reached`` is called."""
 
@@ -47,7 +58,7 @@ class _Mark:
     last: bool = False
 
 
-_Record = OrderEvent | _Error
+_Record = OrderEvent | _Error | _Note
 
 
 class TransactionLog:
@@ -125,15 +136,23 @@ class TransactionLog:
         """
         if not self._is_open:
             return
-        self._is_open = False
         if self._inline:
-            self._finish(self._files)
+            self.close_inline()
             return
+        self._is_open = False
         thread, self._thread = self._thread, None
         if await self._pass_mark(last=True) and thread is not None:
             thread.join(self._close_timeout)  # it has nothing left to do but to end
         else:
             _logger.error("transaction log: about %d records were not yet written at close", self.waiting)
+
+    def close_inline(self) -> None:
+        """``close()`` for a log with ``inline``, which has nobody to wait for."""
+        if not self._inline:
+            raise RuntimeError("this log has a thread; await close()")
+        if self._is_open:
+            self._is_open = False
+            self._finish(self._files)
 
     async def flush(self) -> None:
         """Return once everything recorded so far is on disk, or has failed to get there.
@@ -154,6 +173,18 @@ class TransactionLog:
     ) -> None:
         """Record that something went wrong, in ``phase``, with the order or (None) with no single one."""
         self._put(_Error(self._clock.now(), order_id, phase, error, None if detail is None else dict(detail)))
+
+    def record_note(
+        self,
+        order_id: str,
+        kind: str,
+        detail: Mapping[str, object] | None = None,
+        *,
+        stream: Literal["orders", "fills"] = "orders",
+    ) -> None:
+        """Record something about an order that is no change of it, such as the phase that it entered."""
+        copy = None if detail is None else dict(detail)
+        self._put(_Note(self._clock.now(), order_id, kind, copy, stream))
 
     # ---- the caller's side --------------------------------------------------------------------------------
 
@@ -254,6 +285,11 @@ class TransactionLog:
     def _lines(self, record: _Record) -> list[tuple[str, datetime, bytes]]:
         if isinstance(record, _Error):
             return [self._error_line(record)]
+        if isinstance(record, _Note):
+            note = {"at": record.at.isoformat(), "order_id": record.order_id, "kind": record.kind}
+            # A fill stands as those from the exchange do, so that one reader serves both.
+            detail = dict(record.detail or {}) if record.stream == FILLS else {"detail": record.detail}
+            return [(record.stream, record.at, self._encode({**detail, **note}))]
         order = record.order
         about = {
             **record.to_dict(),

@@ -1,0 +1,108 @@
+"""Place orders through the synchronous engine, and look at everything that it keeps of them.
+
+    python trading_system/execution/examples/nobitex_execution_example.py
+    python trading_system/execution/examples/nobitex_execution_example.py --adapter nobitex --symbol btc-usdt
+
+Without arguments it trades on the embedded paper exchange. With ``--adapter nobitex`` it places REAL orders with
+the keys from NOBITEX_API_KEY and NOBITEX_API_SECRET (``--base-url``: those of a sandbox), and asks before it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from trading_system.execution import (
+    ExecutionResult,
+    NobitexExecutionEngine,
+    Order,
+    OrderSide,
+    OrderTimeInForce,
+    OrderType,
+    PositionBook,
+)
+
+
+def engine_config(adapter: str, base_url: str | None, data: Path) -> dict[str, Any]:
+    """A configuration that keeps everything in one directory."""
+    return {
+        "execution_engine": {
+            "exchange_adapter": adapter,
+            "max_retries": 3,
+            "retry_delay": 0.5,
+            "order_update_interval": 1.0,
+            "transaction_log_path": str(data / "transactions"),
+            "journal_path": str(data / "execution_engine.db"),
+            "positions_path": str(data / "positions.db"),
+            "circuit_breaker_enabled": True,
+            "failure_threshold": 3,
+            "circuit_open_timeout": 30,
+        },
+        "exchange": {"timeout": 15, "base_url": base_url},
+    }
+
+
+def report(result: ExecutionResult) -> None:
+    """Say what became of an order: there are three outcomes, not two."""
+    if result.success:
+        print(f"  placed: {result.exchange_order_id} at the exchange, in {result.execution_time * 1000:.1f} ms")
+    elif result.unresolved:
+        print(f"  UNRESOLVED, it may be at the exchange: {result.error_message}")
+    else:
+        print(f"  failed in {result.phase.value}: {result.error_message}")
+
+
+def run(engine: NobitexExecutionEngine, symbol: str) -> int:
+    """A market order, a limit order that is canceled, and one that a limit of ours refuses."""
+    print("A market order")
+    market = Order(
+        order_id=str(uuid.uuid4()),
+        symbol=symbol,
+        side=OrderSide.BUY,
+        order_type=OrderType.MARKET,
+        quantity="0.001",
+        time_in_force=OrderTimeInForce.IOC,
+    )
+    report(engine.execute_order(market))
+    print("The same order once more: the same answer, and no second order")
+    report(engine.execute_order(market))
+    print("A limit order far from the market, and its cancel")
+    limit = Order(symbol=symbol, side=OrderSide.BUY, order_type=OrderType.LIMIT, quantity="0.001", price="20000")
+    report(engine.execute_order(limit))
+    print(f"  canceled: {engine.cancel_order(limit.order_id)}")
+    print("An order without a price")
+    broken = Order(symbol=symbol, side=OrderSide.SELL, order_type=OrderType.LIMIT, quantity="0.001")
+    report(engine.execute_order(broken))
+    known = engine.get_order(market.order_id)
+    if known is not None:
+        print(f"The market order is {known.status.value}: {known.filled_quantity} at {known.average_price}")
+    if isinstance(engine.positions, PositionBook):
+        for position in engine.positions.positions():
+            print(f"Position {position.symbol}: {position.quantity} at {position.average_entry}")
+    history = engine.get_order_history(market.order_id)
+    print(f"Its history has {len(history)} entries: {', '.join(str(entry.get('kind')) for entry in history)}")
+    stats = engine.get_stats()
+    print(f"Results: {stats['results']}; reconciliation clean: {engine.reconcile('hourly')['is_clean']}")
+    return 0 if stats["unresolved_orders"] == 0 else 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the example. 0: every order is accounted for, 1: one is unresolved, 2: usage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--adapter", choices=("mock", "nobitex"), default="mock")
+    parser.add_argument("--symbol", default="btc-usdt")
+    parser.add_argument("--base-url", help="another host, such as the local sandbox")
+    parser.add_argument("--data", type=Path, default=Path("data/example"), help="where everything is kept")
+    given = parser.parse_args(arguments)
+    real = given.adapter == "nobitex" and given.base_url is None
+    if real and sys.stdin.isatty() and input("This places REAL orders on Nobitex. Type yes: ").strip() != "yes":
+        return 2
+    with NobitexExecutionEngine(engine_config(given.adapter, given.base_url, given.data)) as engine:
+        return run(engine, given.symbol)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
