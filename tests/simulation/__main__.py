@@ -124,7 +124,8 @@ def show(summary: Summary, seconds: float, console: Console) -> None:
             times = counts[name]
             table.add_row(name, f"{times:,}" if times else "[red]never[/red]")
         console.print(table)
-    console.print(f"violations: {len(summary.failed)}")
+    seeds = ", ".join(str(seed) for seed in sorted(summary.failed)[:50])
+    console.print(f"violations: {len(summary.failed)}" + (f" (seeds {seeds})" if seeds else ""))
 
 
 def explain(seed: int, message: str, console: Console) -> None:

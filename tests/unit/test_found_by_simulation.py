@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from services.mcp.order_execution import (
+    ErrorCategory,
     ExecutorClosed,
     OrderNotSent,
     OrderRejected,
@@ -17,6 +18,7 @@ from services.mcp.order_execution import (
     OrderUnresolved,
     lifecycle,
 )
+from services.mcp.order_execution.gateways.base import Unavailable
 from services.mcp.order_execution.models import OrderEvent
 from services.mcp.order_execution.submission import Doubt
 from tests.fakes import OPEN_ONLY
@@ -201,3 +203,51 @@ async def test_nothing_is_begun_after_the_close(world: World) -> None:
     core.resolver.take("o1", Doubt(0.0))
     assert not core.canceller._tasks
     assert not core.resolver.busy
+
+
+@scenario(PATIENT)
+async def test_an_intent_that_fails_beneath_a_wish_to_cancel_is_taken_back(world: World) -> None:
+    """The caller hears that nothing was sent; the order must not stay "sending" for ever."""
+    await world.bot.open()
+    core = world.bot._core
+    assert core is not None
+    await core.wait_recovered(world.clock.monotonic() + 10)
+    world.journal.pause()
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(0.1)
+    world.background(world.bot.cancel_order("o1"))
+    await asyncio.sleep(0.1)
+    world.journal.fail_next(written=True)
+    world.journal.resume()
+    with pytest.raises(OrderNotSent):
+        await call
+    order = await world.bot.get_order_status("o1")
+    assert order.state is OrderState.EXPIRED
+    await world.bot.resume()
+    await asyncio.sleep(30)
+    assert world.exchange.placed == []
+    assert world.on_disk("o1") == await world.bot.get_order_status("o1")
+
+
+@scenario()
+async def test_balances_are_not_judged_while_orders_cannot_be_read(world: World) -> None:
+    """A deviation that only the exchange's silence about orders leaves unexplained is none."""
+    await world.bot.execute_order(O1)
+    core = world.bot._core
+    assert core is not None
+    await core.confirmer.find_baseline()
+    assert core.funds.has_baseline
+    world.exchange.fill("X1", "0.01")
+    listing = world.exchange.open_orders
+
+    async def silent(symbol: str | None = None) -> object:
+        return Unavailable(ErrorCategory.SERVER_ERROR, "503")
+
+    world.exchange.open_orders = silent  # type: ignore[method-assign,assignment]
+    assert await core.confirmer.deviations() == {}
+    await core.confirmer.find_baseline()
+    assert not core.funds.has_baseline
+    world.exchange.open_orders = listing  # type: ignore[method-assign]
+    await asyncio.sleep(30)
+    assert await core.confirmer.deviations() == {}
+    assert core.funds.has_baseline

@@ -153,16 +153,16 @@ class Confirmer:
         again after the orders were read anew, and kept only if it holds; the next check looks for it otherwise.
         """
         for _ in range(BASELINE_LOOKS):
-            if not await self._funds.refresh(max_age=0.0):
-                break
+            if self._registry.unresolved() or not await self._funds.refresh(max_age=0.0):
+                break  # what an unresolved order has traded, if it did, is in the balances and not known here
             self._funds.rebase()
             if not self._may_move():
                 return
-            await self._tracker.round()
+            complete = await self._tracker.round()
             await asyncio.sleep(self._settle)
             if not await self._funds.refresh(max_age=0.0):
                 break
-            if not self._funds.deviations() and not self._lacks_fills():
+            if complete and not self._funds.deviations() and not self._lacks_fills():
                 return
         self._funds.forget_baseline()
 
@@ -171,21 +171,22 @@ class Confirmer:
         return any(order.exchange_order_id for order in self._registry.live()) or bool(self._registry.unsettled())
 
     def _lacks_fills(self) -> bool:
-        return any(not order.fills_complete for order in self._registry.live()) or bool(self._registry.unsettled())
+        lacking = any(not order.fills_complete for order in self._registry.live())
+        return lacking or bool(self._registry.unsettled()) or bool(self._registry.unresolved())
 
     async def _lasting_deviations(self) -> dict[str, tuple[Decimal, Decimal]] | None:
-        """Deviations that a few looks at orders and balances do not explain; None: the balances are not told."""
-        answered = False
+        """Deviations that a few looks at orders and balances do not explain; None: the exchange does not tell."""
+        answered = informed = False
         for look in range(BALANCE_LOOKS):
             if look:
-                await self._tracker.round()
+                informed = await self._tracker.round()
                 await asyncio.sleep(self._settle * 2**look)
             if not await self._funds.refresh(max_age=0.0):
                 continue
             answered = True
             if not self._funds.deviations():
                 return {}
-        return self._funds.deviations() if answered else None
+        return self._funds.deviations() if answered and informed else None
 
     def _record(self, batch: list[str], *, ok: bool, detail: str | None) -> None:
         now = self._clock.now()

@@ -187,8 +187,11 @@ class Submission:
         try:
             sending = await self._registry.commit(lifecycle.intend(current, self._clock.now()))
         except JournalUnavailable:
+            self._withdraw(current, "the journal refused the intent, so nothing was sent")
             raise
         except JournalError as error:
+            # A wish to cancel may have come on top of the intent meanwhile: then it was not taken back.
+            self._withdraw(current, "the intent may not be durable, so nothing was sent")
             raise JournalUnavailable(f"the intent may not be durable, so nothing was sent: {error}") from error
         except asyncio.CancelledError:
             self._withdraw(current, "the caller was cancelled before it was sent")
