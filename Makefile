@@ -6,6 +6,8 @@ TEST_ARGS ?=
 SEEDS     ?= 1000
 FIRST     ?= 0
 HOURS     ?= 8
+KILLS     ?= 1000
+KILLS_ARGS      ?=
 SIMULATE_ARGS   ?=
 EXHAUSTIVE_ARGS ?=
 
@@ -15,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTHON ?= python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate exhaustive soak check coverage docs clean
+.PHONY: help run test simulate exhaustive kills soak check coverage docs clean
 
 help: ## Say what can be made (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ simulate: $(VENV)/.ready-to-test ## Live through SEEDS=1000 worlds of bad days, 
 exhaustive: $(VENV)/.ready-to-test ## Every single fault and every pair of faults at every step of an order's life (an hour)
 	@$(BIN)/python -m tests.simulation.exhaustive $(EXHAUSTIVE_ARGS)
 	@$(BIN)/python -m tests.simulation.exhaustive --pairs $(EXHAUSTIVE_ARGS)
+
+kills: $(VENV)/.ready-to-test ## Kill bots with SIGKILL, KILLS=1000 times: at every named point, and at random moments
+	@$(BIN)/python -m tests.kills --kills $(KILLS) $(KILLS_ARGS)
 
 soak: $(VENV)/.ready-to-test ## Simulate for HOURS=8, from a seed that nobody has seen
 	@$(BIN)/python -m tests.simulation --hours $(HOURS) --first $$(( $$(date +%s) * 100 )) $(SIMULATE_ARGS)

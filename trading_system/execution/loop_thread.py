@@ -6,11 +6,13 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 START_SECONDS = 10.0
+END_SECONDS = 5.0
 ANSWER_POLL_SECONDS = 0.5
 """How soon a caller notices that the thread has died."""
 
@@ -54,6 +56,7 @@ class LoopThread:
         finally:
             ready.set()
             self._loop = None
+            _end_tasks(loop)
             loop.close()
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
@@ -74,6 +77,8 @@ class LoopThread:
             step = min(left, ANSWER_POLL_SECONDS)
             try:
                 return future.result(step)
+            except concurrent.futures.CancelledError:
+                raise EngineDied(self._why()) from self._error
             except concurrent.futures.TimeoutError:
                 left -= step
                 if future.done():
@@ -100,3 +105,13 @@ class LoopThread:
             return "the engine is not running; call start() first"
         why = f": {type(self._error).__name__}" if self._error is not None else ""
         return f"the engine's thread has died{why}; start a new engine, it resolves what was in flight"
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left, as ``asyncio.run`` does: each order in flight leaves its honest record."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        with suppress(TimeoutError):
+            loop.run_until_complete(asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), END_SECONDS))

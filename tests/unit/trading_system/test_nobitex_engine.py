@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,7 @@ def until(done: Callable[[], bool], seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, "it does not come"
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
 
 
 def test_an_accepted_order_is_a_success_in_the_last_phase(world: World) -> None:
@@ -223,7 +224,7 @@ def test_the_same_order_after_a_restart_gives_the_same_answer(world: World) -> N
     until(lambda: book.position("BTC/USD").quantity == Decimal("0.1"))
     second.stop()
     third = world.engine()
-    time.sleep(0.2)
+    threading.Event().wait(0.2)
     again = third.positions
     assert isinstance(again, PositionBook)
     assert again.position("BTC/USD").quantity == Decimal("0.1")

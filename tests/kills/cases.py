@@ -1,0 +1,254 @@
+"""One case: a bot's lives and deaths on one account, and the comparison of its record with the exchange's book."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.kills import bot
+from tests.kills.bot import Plan
+from tests.kills.kinds import TRAITS
+
+ROOT = Path(__file__).resolve().parents[2]
+LIFE_SECONDS = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a seed and a way of dying decide."""
+
+    seed: int
+    way: str
+    """point; again (a point of the life after one that was killed); random; twice; stop; or beside (random, with
+    a reconciliation beside it)."""
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.way}:{self.seed}:{self.step}"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a case came to."""
+
+    case: Case
+    kills: int = 0
+    steps: int = 0
+    """How many steps the life had that was not killed."""
+    problem: str | None = None
+
+
+class Broken(AssertionError):
+    """The promise was broken."""
+
+
+@contextmanager
+def exchange() -> Iterator[str]:
+    """The exchange, in a process of its own; its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.kills.server"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        port = int(process.stdout.readline())
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def ask(url: str, method: str, **body: Any) -> dict[str, Any]:
+    """An operator's request, on which nothing goes wrong."""
+    request = urllib.request.Request(f"{url}/{method}", data=json.dumps(body).encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        answer: dict[str, Any] = json.loads(reply.read())
+    return answer
+
+
+def intents_of(rng: random.Random, count: int) -> list[dict[str, Any]]:
+    """What the bot wants."""
+    made = []
+    for number in range(count):
+        limit = rng.random() < 0.7
+        made.append(
+            {
+                "client_order_id": f"o{number}",
+                "symbol": "BTC/USD",
+                "side": rng.choice(["buy", "sell"]),
+                "type": "limit" if limit else "market",
+                "amount": "0.01",
+                **({"price": "50000"} if limit else {}),
+            }
+        )
+    return made
+
+
+# ---- lives ------------------------------------------------------------------------------------------------
+
+
+def start(work: Callable[[], Any], log: Path) -> int:
+    """Run a coroutine in a process of its own, made by a fork so that its start costs nothing."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(descriptor, 2)
+        logging.disable(logging.CRITICAL)
+        asyncio.run(work())
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - it goes to the log and the exit code
+        import traceback
+
+        traceback.print_exception(error)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def end_of(child: int, seconds: float = LIFE_SECONDS) -> int:
+    """Wait for a process: its exit code, or minus the signal."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise Broken(f"a life did not end within {seconds:g} s")
+
+
+def run_case(base: str, case: Case) -> Outcome:
+    """Live, die, live again, and compare."""
+    outcome = Outcome(case)
+    rng = random.Random(f"{case.way}{case.seed}")
+    directory = Path(tempfile.mkdtemp(prefix="kill-"))
+    url = f"{base}/{case.way}-{case.seed}-{case.step}-{os.getpid()}"
+    kind = rng.choice(list(TRAITS)) if case.way not in ("point", "again") else list(TRAITS)[case.seed % len(TRAITS)]
+    calm = case.way in ("point", "again") and case.seed < len(TRAITS)
+    ask(url, "make", kind=kind, seed=case.seed, rate=0.0 if calm else rng.choice([0.1, 0.3]))
+    count = 1 if case.way in ("point", "again") else 50 if case.seed % 10 == 0 else 12
+    plan = Plan(url, kind, directory, intents_of(rng, count), cancel="o0")
+    try:
+        _deaths(plan, case, rng, outcome)
+        ask(url, "weather", rate=0.0)
+        code = end_of(start(lambda: bot.live(replace(plan, last=True)), directory / "log.txt"))
+        _ended_well(code, "the last life", directory / "log.txt")
+        outcome.steps = _steps_of_first_life(directory / "steps.txt")
+        compare(plan, ask(url, "book")["entries"])
+    except Broken as error:
+        outcome.problem = str(error)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return outcome
+
+
+def _deaths(plan: Plan, case: Case, rng: random.Random, outcome: Outcome) -> None:
+    log = plan.directory / "log.txt"
+    if case.way in ("point", "again"):
+        for step in (rng.randint(4, 9), case.step) if case.way == "again" else (case.step,):
+            life = replace(plan, die_at=step)
+            code = end_of(start(partial(bot.live, life), log))
+            outcome.kills += code == -signal.SIGKILL
+        if rng.random() < 0.5:
+            ask(plan.url, "trade")
+        return
+    watcher = None
+    if case.way == "beside":
+        watcher = start(lambda: bot.watch(plan, 1.0), log)
+    for _ in range(3 if case.way == "twice" else 1):
+        child = start(lambda: bot.live(plan), log)
+        time.sleep(rng.uniform(0.0, 0.25) if case.way == "twice" else rng.uniform(0.0, 0.6))
+        if case.way == "stop":
+            os.kill(child, signal.SIGSTOP)
+            time.sleep(rng.uniform(0.5, 1.2))
+            os.kill(child, signal.SIGCONT)
+            time.sleep(rng.uniform(0.0, 0.2))
+        os.kill(child, signal.SIGKILL)
+        outcome.kills += end_of(child) == -signal.SIGKILL
+        if rng.random() < 0.5:
+            ask(plan.url, "trade")
+    if watcher is not None:
+        _ended_well(end_of(watcher), "the reconciliation beside the bot", log)
+
+
+def _ended_well(code: int, who: str, log: Path) -> None:
+    if code:
+        raise Broken(f"{who} ended with {code}: {log.read_text()[-1500:]}")
+
+
+def _steps_of_first_life(log: Path) -> int:
+    points = log.read_text().splitlines()
+    ends = [number for number, point in enumerate(points, 1) if point.endswith((" the end", ": killed"))]
+    return ends[0] if ends else len(points)
+
+
+# ---- the comparison ---------------------------------------------------------------------------------------
+
+
+def compare(plan: Plan, entries: list[dict[str, Any]]) -> None:
+    """The exchange's own book against the report of the last life. Raises Broken."""
+    report = json.loads((plan.directory / "report.json").read_text())
+    told = [json.loads(line) for line in (plan.directory / "told.jsonl").read_text().splitlines()]
+    book: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if entry["intent"] in book:
+            raise Broken(f"{entry['intent']} exists twice")
+        book[entry["intent"]] = entry["order"]
+    for name, order in report["orders"].items():
+        _same(name, order, book.get(name))
+    for name in book.keys() - report["orders"].keys():
+        raise Broken(f"{name} is at the exchange and not known here")
+    for answer in told:
+        name, verdict = answer["intent"], answer["verdict"]
+        if verdict == "placed" and name not in book:
+            raise Broken(f"{name} was told to be placed and does not exist")
+        if verdict == "OrderRejected" and name in book:
+            raise Broken(f"{name} was told to be rejected and exists")
+    if report["second"] or report["repaired"]:
+        raise Broken(f"a second reconciliation finds {report['second']}")
+    if any(item["kind"] != "balance" for item in report["first"]):
+        raise Broken(f"a reconciliation finds {report['first']}")
+
+
+def _same(name: str, order: dict[str, Any], seen: dict[str, Any] | None) -> None:
+    if order["state"] in ("unknown", "sending", "pending"):
+        raise Broken(f"{name} is still {order['state']}")
+    if seen is None:
+        if order["state"] not in ("rejected", "expired", "canceled") or Decimal(order["filled"]):
+            raise Broken(f"{name} is {order['state']} and does not exist")
+        return
+    for field in ("exchange_order_id", "state", "filled"):
+        ours, theirs = order[field], seen[field]
+        same = Decimal(ours) == Decimal(theirs) if field == "filled" else ours == theirs
+        if not same:
+            raise Broken(f"{name}: {field} is {ours} here and {theirs} at the exchange")
+    trades = [[fill["trade_id"] for fill in side["fills"]] for side in (order, seen)]
+    if sorted(trades[0]) != sorted(trades[1]) or len(set(trades[0])) != len(trades[0]):
+        raise Broken(f"{name}: the fills are {trades[0]} here and {trades[1]} at the exchange")
