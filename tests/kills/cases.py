@@ -77,6 +77,7 @@ def exchange() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.stdin.close()
+        process.kill()  # forked bots may still hold the other end of its input
         process.wait(10)
         process.stdout.close()
 
