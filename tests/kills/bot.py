@@ -45,6 +45,8 @@ class Plan:
     intents: list[dict[str, Any]]
     cancel: str | None = None
     die_at: int | None = None
+    die_when: str | None = None
+    """The name of a point, rather than its number: the bot dies when it first gets there."""
     last: bool = False
     """The last life, in good weather: it waits until all is settled, reconciles twice, and reports."""
 
@@ -52,15 +54,16 @@ class Plan:
 class Steps:
     """Counts the steps, and dies at one of them."""
 
-    def __init__(self, die_at: int | None, log: Path) -> None:
+    def __init__(self, die_at: int | None, log: Path, die_when: str | None = None) -> None:
         self.number = 0
         self.die_at = die_at
+        self.die_when = die_when
         self._log = log.open("a", encoding="utf-8", buffering=1)
 
     def at(self, point: str) -> None:
         """One step."""
         self.number += 1
-        if self.number == self.die_at:
+        if self.number == self.die_at or point == self.die_when:
             self._log.write(f"{self.number} {point}: killed\n")
             os.kill(os.getpid(), signal.SIGKILL)
         self._log.write(f"{self.number} {point}\n")
@@ -88,7 +91,7 @@ class SteppedJournal(SQLiteJournal):
 
 async def live(plan: Plan) -> None:
     """One life, from the start to its end or its death."""
-    steps = Steps(plan.die_at, plan.directory / "steps.txt")
+    steps = Steps(plan.die_at, plan.directory / "steps.txt", plan.die_when)
     told = (plan.directory / "told.jsonl").open("a", encoding="utf-8")
     bot = ReliableOrderExecutor(
         CONFIG,

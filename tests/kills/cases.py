@@ -28,6 +28,15 @@ from tests.kills.kinds import TRAITS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIFE_SECONDS = 40.0
+VERDICTS = (
+    "after telling OrderRejected",
+    "before telling OrderRejected",
+    "after telling OrderUnresolved",
+    "after telling placed",
+    "after telling canceled",
+    "after committing cancel_requested",
+)
+"""Points that some lives alone have. What a caller was told there must hold after the bot was killed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +45,8 @@ class Case:
 
     seed: int
     way: str
-    """point; again (a point of the life after one that was killed); random; twice; stop; or beside (random, with
-    a reconciliation beside it)."""
+    """point; again (a point of the life after one that was killed); random; twice; stop; beside (random, with a
+    reconciliation beside it); or verdict (the moment at which a caller was told something)."""
     step: int = 0
 
     def __str__(self) -> str:
@@ -151,10 +160,11 @@ def run_case(base: str, case: Case) -> Outcome:
     rng = random.Random(f"{case.way}{case.seed}")
     directory = Path(tempfile.mkdtemp(prefix="kill-"))
     url = f"{base}/{case.way}-{case.seed}-{case.step}-{os.getpid()}"
-    kind = rng.choice(list(TRAITS)) if case.way not in ("point", "again") else list(TRAITS)[case.seed % len(TRAITS)]
+    single = case.way in ("point", "again", "verdict")
+    kind = list(TRAITS)[case.seed % len(TRAITS)] if single else rng.choice(list(TRAITS))
     calm = case.way in ("point", "again") and case.seed < len(TRAITS)
     ask(url, "make", kind=kind, seed=case.seed, rate=0.0 if calm else rng.choice([0.1, 0.3]))
-    count = 1 if case.way in ("point", "again") else 50 if case.seed % 10 == 0 else 12
+    count = 1 if single else 50 if case.seed % 10 == 0 else 12
     plan = Plan(url, kind, directory, intents_of(rng, count), cancel="o0")
     try:
         _deaths(plan, case, rng, outcome)
@@ -179,6 +189,13 @@ def _deaths(plan: Plan, case: Case, rng: random.Random, outcome: Outcome) -> Non
             outcome.kills += code == -signal.SIGKILL
         if rng.random() < 0.5:
             ask(plan.url, "trade")
+        return
+    if case.way == "verdict":
+        # Each copy of the order is lost on its way, so that its caller is told what no exchange can tell again.
+        lost = case.step < 3
+        ask(plan.url, "weather", rate=float(lost), faults=["reset before"], methods=["submit"])
+        life = replace(plan, die_when=VERDICTS[case.step], cancel=None if lost else plan.cancel)
+        outcome.kills += end_of(start(partial(bot.live, life), log)) == -signal.SIGKILL
         return
     watcher = None
     if case.way == "beside":

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -38,6 +38,9 @@ class Account:
     def __init__(self, kind: str, seed: int, rate: float) -> None:
         self.kind = kind
         self.rate = rate
+        self.faults: Sequence[str] = FAULTS
+        self.methods: Sequence[str] = ()
+        """Requests that go wrong; empty: any."""
         self.dice = Dice(seed)
         self.exchange = SimulatedExchange(
             TRAITS[kind], time.monotonic, lambda: datetime.now(UTC), index_lag=LAG, carry_fills=True
@@ -98,7 +101,10 @@ class Account:
         return {}
 
     def _weather(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What goes wrong from now on: how often, and, where it is said, with which requests and in which way."""
         self.rate = float(body["rate"])
+        self.faults = body.get("faults") or FAULTS
+        self.methods = body.get("methods") or ()
         return {}
 
     def _book(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -142,9 +148,10 @@ class Server:
 
     def _fault(self, account: Account, method: str) -> str | None:
         key = account.dice.next_key(method)
-        if not account.dice.chance(key, account.rate):
+        spared = bool(account.methods) and method not in account.methods
+        if spared or not account.dice.chance(key, account.rate):
             return None
-        return account.dice.pick(f"{key}:kind", FAULTS)
+        return account.dice.pick(f"{key}:kind", account.faults)
 
     async def _spoiled(
         self, request: web.Request, fault: str, carry_out: Callable[[], dict[str, Any]]

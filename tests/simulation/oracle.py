@@ -49,7 +49,9 @@ def _nothing_false_was_told(world: SimulatedWorld) -> None:
         entries = entries_of(world, told.intent)
         if told.verdict == "placed":
             _require(entries, f"{told.intent} was told to be placed and never existed")
-        elif told.verdict in ("rejected", "not_sent"):
+        elif told.verdict == "rejected":
+            _require(not entries, f"{told.intent} was told to be rejected ({told.detail}) and exists")
+        elif told.verdict == "not_sent":
             early = [entry for entry in entries if entry.left_at <= told.at]
             _require(not early, f"{told.intent} was told to be {told.verdict} ({told.detail}) and exists")
         elif told.verdict == "canceled":

@@ -251,3 +251,14 @@ async def test_balances_are_not_judged_while_orders_cannot_be_read(world: World)
     await asyncio.sleep(30)
     assert await core.confirmer.deviations() == {}
     assert core.funds.has_baseline
+
+
+@scenario(PATIENT)
+async def test_an_order_that_recovery_proves_absent_is_placed_rather_than_called_rejected(world: World) -> None:
+    """Found by a real kill: the caller that waited heard "never arrived", and the next one got the order placed."""
+    world.exchange.script.append("lost request")
+    world.background(world.bot.execute_order(O1))
+    await asyncio.sleep(0.01)
+    bot = await world.crash()
+    assert await bot.execute_order(O1) == "o1"
+    assert world.exchange.placed == ["o1"]

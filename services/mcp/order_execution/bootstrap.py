@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from .alerts import Alerts, AlertSink, AppriseSink, Level, LogSink
 from .clock import Clock, SystemClock
 from .config import Settings
@@ -38,10 +40,28 @@ def make_gateway(settings: Settings, clock: Clock, rng: random.Random) -> Gatewa
             settle_seconds=section.settle_seconds,
             request_expiry_seconds=section.request_expiry_seconds,
         )
+    if section.name == "nobitex":
+        from .gateways.nobitex import NobitexGateway  # noqa: PLC0415
+        from .gateways.nobitex.signing import make_signer  # noqa: PLC0415
+
+        return NobitexGateway(
+            make_signer(_secret(section.api_key), _secret(section.api_secret)),
+            clock,
+            timeout_seconds=section.timeout_seconds,
+            base_url=section.base_url,
+            sandbox=section.sandbox,
+            rate_limit_share=section.rate_limit_share,
+            settle_seconds=section.settle_seconds,
+            request_expiry_seconds=section.request_expiry_seconds,
+        )
     raise ConfigurationError(
-        f"gateway.name: this version has the gateway 'paper'; {section.name!r} is not there yet",
+        f"gateway.name: this version has the gateways 'paper' and 'nobitex'; {section.name!r} is not there yet",
         field="gateway.name",
     )
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
 
 
 def make_journal(settings: Settings, clock: Clock, *, read_only: bool = False) -> Journal:

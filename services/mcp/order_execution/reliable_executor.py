@@ -222,19 +222,16 @@ class ReliableOrderExecutor(OrderExecutionInterface):
                 known = await core.registry.find(order_id) if known_id else None
                 if known is not None:
                     check_same(known, request)
+                    if not known.state.is_final:
+                        known = await core.submission.decided(order_id, deadline)
+                    # One that recovery proved absent starts afresh, rather than be called rejected first.
                     if not (known.state.is_final and known.restartable):
-                        return await self._join(core, known, deadline)
+                        return verdict(known)
                 order = await self._place(core, request, deadline, known)
         finally:
             core.registry.unwant(order_id, deadline)
         await self._post_commit(core, order)
         return order
-
-    async def _join(self, core: Core, known: Order, deadline: float) -> Order:
-        """Give the answer that the order already has, or wait for it."""
-        if known.state.is_final:
-            return verdict(known)
-        return await core.submission.outcome(known.order_id, deadline)
 
     async def _place(self, core: Core, request: OrderRequest, deadline: float, known: Order | None) -> Order:
         request = await self._pre_commit(core, request, deadline)

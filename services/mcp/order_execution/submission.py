@@ -141,10 +141,14 @@ class Submission:
 
         Raises OrderRejected, OrderNotSent, or OrderUnresolved once ``deadline`` has passed.
         """
+        return verdict(await self.decided(order_id, deadline))
+
+    async def decided(self, order_id: str, deadline: float) -> Order:
+        """Wait likewise, and give the order whatever became of it. Raises OrderUnresolved after ``deadline``."""
         order = await self._registry.wait_until(order_id, _is_decided, deadline)
         if order is None:
             raise OrderUnresolved(order_id, "no answer within the deadline; it is being resolved further")
-        return verdict(order)
+        return order
 
     async def attempt(self, order: Order, deadline: float) -> Order:
         """Make one attempt and record what came of it; none if the order has moved on meanwhile.

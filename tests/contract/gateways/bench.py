@@ -58,6 +58,8 @@ class Bench(ABC):
     timeout: float
     """Seconds after which the gateway itself gives an attempt up."""
     troubles: frozenset[Trouble]
+    tells_stop_prices = True
+    """Whether answers always carry an order's stop price."""
 
     def __init__(self) -> None:
         self._numbers = count(1)

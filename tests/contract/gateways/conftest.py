@@ -13,6 +13,7 @@ import pytest
 
 from services.mcp.order_execution.gateways.paper import PaperGateway
 from services.mcp.order_execution.paper_exchange.settings import PaperFaults, PaperSettings
+from tests.contract.gateways import nobitex_bench
 from tests.contract.gateways.bench import Bench, Entry, Run, Scenario, Trouble
 from tests.virtual_time import VirtualClock, run_virtual
 
@@ -80,6 +81,8 @@ BENCHES: dict[str, Run] = {
     "paper: requests never expire": partial(
         _play, partial(PaperBench, request_expiry_seconds=None, settle_seconds=200.0)
     ),
+    "nobitex: API key": partial(nobitex_bench.play, token=False),
+    "nobitex: session token": partial(nobitex_bench.play, token=True),
 }
 
 

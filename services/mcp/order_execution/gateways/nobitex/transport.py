@@ -1,0 +1,134 @@
+"""One request, sent once: what was answered, or how far it came."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+import yarl
+
+from ...clock import Clock
+from ...errors import ErrorCategory
+from .signing import Signer
+
+USER_AGENT: Final = "TraderBot/reliable-order-execution-0.1.0"
+BODY_BYTES_MAX: Final = 32 * 2**20
+CLOCK_RESOLUTION_SECONDS: Final = 1.5
+"""The Date header counts whole seconds, and the answer was under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. ``data`` is None where the body is no JSON object."""
+
+    status: int
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No answer. ``sent``: whether anything of the request may have reached the exchange."""
+
+    category: ErrorCategory
+    message: str
+    sent: bool
+
+
+class Transport:
+    """An HTTP session to one host. Retries nothing, follows no redirect."""
+
+    def __init__(self, base_url: str, signer: Signer, clock: Clock, *, timeout_seconds: float) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.clock_error: float | None = None
+        self._signer = signer
+        self._clock = clock
+        self._timeout = timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the session."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            headers={"User-Agent": USER_AGENT},
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        """Close it; harmless when repeated."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session, for the stream."""
+        if self._session is None:
+            raise RuntimeError("the gateway is not open")
+        return self._session
+
+    def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
+        """Headers of a private request, with a fresh timestamp by the exchange's clock."""
+        now = self._clock.now().timestamp() - (self.clock_error or 0.0)
+        return self._signer.headers(method, path, body, int(now))
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        private: bool = True,
+    ) -> Reply | Lost:
+        """Send one request and say what came of it. The bytes that are signed are the bytes that are sent."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = self.headers(method, target, content) if private else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        url = yarl.URL(self.base_url + target, encoded=True)
+        try:
+            async with self.session.request(
+                method, url, data=content or None, headers=headers, allow_redirects=False
+            ) as answer:
+                text = await answer.content.read(BODY_BYTES_MAX + 1)
+                self._learn_clock(answer.headers.get("Date"))
+                return Reply(answer.status, read_json(text))
+        except aiohttp.ClientConnectorError as error:
+            return Lost(ErrorCategory.CONNECTION, type(error).__name__, sent=False)
+        except TimeoutError:
+            return Lost(ErrorCategory.TIMEOUT, f"no answer within {self._timeout:g} s", sent=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return Lost(ErrorCategory.RESET, type(error).__name__, sent=True)
+
+    def _learn_clock(self, date: str | None) -> None:
+        """Compare our clock with the exchange's, as far as whole seconds tell."""
+        if date is None:
+            return
+        try:
+            theirs = parsedate_to_datetime(date)
+        except (TypeError, ValueError):
+            return
+        ahead = (self._clock.now() - _in_utc(theirs)).total_seconds()
+        self.clock_error = 0.0 if -CLOCK_RESOLUTION_SECONDS < ahead < CLOCK_RESOLUTION_SECONDS else ahead
+
+
+def _in_utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def read_json(text: bytes) -> dict[str, Any] | None:
+    """A JSON object with exact numbers; None for anything else, however malformed."""
+    if len(text) > BODY_BYTES_MAX:
+        return None
+    try:
+        data = json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
