@@ -10,26 +10,35 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count, islice
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.kills.cases import Case, Outcome, exchange, run_case
+from tests.kills.cases import VERDICTS, Case, Outcome, exchange, run_case
+from tests.kills.kinds import TRAITS
 
 WAYS = ("random", "twice", "stop", "beside")
+KINDS = len(TRAITS)
 
 
 def cases(first: int, points: int) -> Iterator[Case]:
-    """Every named point of a life, and of the life after a kill, on each kind of exchange; then any moment."""
-    for step in range(1, points + 1):
-        for seed in range(6):
-            yield Case(first + seed, "point", step)
-            yield Case(first + seed, "again", step)
-    seed = first
-    while True:
+    """Every named point of a life, and of the life after a kill, on each kind of exchange; then any moment.
+
+    The first seeds are calm; those after them meet each point again in bad weather, in turn with the random ways.
+    """
+    for seed in range(first, first + KINDS):
+        for step in range(len(VERDICTS)):
+            yield Case(seed, "verdict", step)
+        for step in range(1, points + 1):
+            yield Case(seed, "point", step)
+            yield Case(seed, "again", step)
+    for turn in count():
+        step = turn % points + 1
+        yield Case(first + KINDS + turn, "point", step)
+        yield Case(first + KINDS + turn, "again", step)
         for way in WAYS:
-            yield Case(seed, way)
-        seed += 1
+            yield Case(first + turn, way)
 
 
 def parse(text: str) -> Case:
@@ -60,7 +69,7 @@ def run_many(wanted: int, first: int, points: int, jobs: int, console: Console) 
 
 
 def _enough(base: str, first: int, points: int, wanted: int) -> Iterator[tuple[str, Case]]:
-    for _, case in zip(range(3 * wanted + 12 * points), cases(first, points), strict=False):
+    for case in islice(cases(first, points), 3 * wanted + 4 * KINDS * points):
         yield base, case
 
 
@@ -90,16 +99,24 @@ def main(arguments: list[str] | None = None) -> int:
     kills: Counter[str] = Counter()
     for outcome in outcomes:
         kills[outcome.case.way] += outcome.kills
+    deadly = {point for outcome in outcomes for point in outcome.points}
     broken = [outcome for outcome in outcomes if outcome.problem]
     for outcome in broken[:20]:
         console.print(f"{outcome.problem}\n  again: python -m tests.kills --case {outcome.case}", markup=False)
     if given.json:
-        summary = {"kills": kills, "cases": len(outcomes), "violations": len(broken), "seconds": round(seconds, 1)}
+        summary = {
+            "kills": kills,
+            "points": len(deadly),
+            "cases": len(outcomes),
+            "violations": len(broken),
+            "seconds": round(seconds, 1),
+        }
         print(json.dumps(summary))  # noqa: T201 - the command's output
     else:
-        by_way = ", ".join(f"{count} {way}" for way, count in sorted(kills.items()))
+        by_way = ", ".join(f"{number} {way}" for way, number in sorted(kills.items()))
         console.print(
-            f"{sum(kills.values()):,} kills ({by_way}) in {len(outcomes):,} cases, {seconds:,.0f} s: "
+            f"{sum(kills.values()):,} kills ({by_way}), {len(deadly)} named points, in {len(outcomes):,} cases, "
+            f"{seconds:,.0f} s: "
             f"{len(broken)} violations"
         )
     return 1 if broken else 0

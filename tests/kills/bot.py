@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,17 @@ from tests.kills.kinds import TRAITS
 CONFIG: dict[str, Any] = {
     "transaction_log": {"path": None},
     "gateway": {"timeout_seconds": 0.4},
-    "retry": {"initial_delay": 0.02, "max_delay": 0.1, "deadline_seconds": 4, "budget_tokens": 1000},
+    "retry": {"initial_delay": 0.02, "max_delay": 0.1, "budget_tokens": 1000},
     "confirmation": {"poll_interval_seconds": 0.1, "close_timeout_seconds": 0.5},
     "circuit_breaker": {"error_threshold": 10_000, "cool_down_seconds": 0.2},
 }
 PATIENCE_SECONDS = 20.0
+
+
+def config(kind: str) -> dict[str, Any]:
+    """The bot's settings. Where nothing can be resolved, a caller need not wait long to be told so."""
+    seconds = 4 if TRAITS[kind].can_resolve else 1
+    return {**CONFIG, "retry": {**CONFIG["retry"], "deadline_seconds": seconds}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +101,12 @@ async def live(plan: Plan) -> None:
     steps = Steps(plan.die_at, plan.directory / "steps.txt", plan.die_when)
     told = (plan.directory / "told.jsonl").open("a", encoding="utf-8")
     bot = ReliableOrderExecutor(
-        CONFIG,
+        config(plan.kind),
         gateway=HttpGateway(plan.url, TRAITS[plan.kind], steps.at),
         journal=SteppedJournal(plan.directory / "journal.db", steps.at),
         rng=random.Random(1),
     )
+    _note(told, "", "a life begins")
     try:
         await bot.open()
         calls = [asyncio.create_task(_place(bot, intent, told, steps)) for intent in plan.intents]
@@ -116,9 +124,14 @@ async def live(plan: Plan) -> None:
 
 def _tell(told: Any, intent: str, verdict: str, steps: Steps) -> None:
     steps.at(f"before telling {verdict}")
-    told.write(json.dumps({"intent": intent, "verdict": verdict}) + "\n")
-    told.flush()
+    _note(told, intent, verdict)
     steps.at(f"after telling {verdict}")
+
+
+def _note(told: Any, intent: str, verdict: str) -> None:
+    """What a caller knows outlives the process, as what a human read would."""
+    told.write(json.dumps({"intent": intent, "verdict": verdict, "at": time.time()}) + "\n")
+    told.flush()
 
 
 async def _place(bot: ReliableOrderExecutor, intent: dict[str, Any], told: Any, steps: Steps) -> None:
@@ -145,7 +158,9 @@ async def _report(bot: ReliableOrderExecutor, plan: Plan) -> None:
     core = bot._core
     assert core is not None
     for _ in range(int(PATIENCE_SECONDS / 0.05)):
-        if not core.registry.unresolved() and not core.registry.unsettled() and not core.canceller._tasks:
+        undecidable = core.resolver.undecidable
+        waiting = {order.order_id for order in (*core.registry.unresolved(), *core.registry.unsettled())}
+        if waiting <= undecidable and core.canceller._tasks.keys() <= undecidable:
             break
         await asyncio.sleep(0.05)
     await core.tracker.round()
@@ -164,6 +179,7 @@ async def _report(bot: ReliableOrderExecutor, plan: Plan) -> None:
         "first": [item.to_dict() for item in first.details],
         "second": [item.to_dict() for item in second.details],
         "repaired": second.repaired,
+        "undecidable": sorted(core.resolver.undecidable),
     }
     (plan.directory / "report.json").write_text(json.dumps(report), encoding="utf-8")
 

@@ -16,7 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 from tests.kills import bot
 from tests.kills.bot import Plan
 from tests.kills.kinds import TRAITS
+from tests.kills.orphans import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 LIFE_SECONDS = 40.0
@@ -61,6 +62,8 @@ class Outcome:
     kills: int = 0
     steps: int = 0
     """How many steps the life had that was not killed."""
+    points: list[str] = field(default_factory=list)
+    """The named points at which the bot died."""
     problem: str | None = None
 
 
@@ -72,7 +75,7 @@ class Broken(AssertionError):
 def exchange() -> Iterator[str]:
     """The exchange, in a process of its own; its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.kills.server"],
+        [sys.executable, "-m", "tests.kills.server", str(os.getpid())],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -122,11 +125,13 @@ def intents_of(rng: random.Random, count: int) -> list[dict[str, Any]]:
 
 def start(work: Callable[[], Any], log: Path) -> int:
     """Run a coroutine in a process of its own, made by a fork so that its start costs nothing."""
+    parent = os.getpid()
     child = os.fork()
     if child:
         return child
     code = 1
     try:
+        die_with_parent(parent)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, 2)
         logging.disable(logging.CRITICAL)
@@ -172,6 +177,7 @@ def run_case(base: str, case: Case) -> Outcome:
         code = end_of(start(lambda: bot.live(replace(plan, last=True)), directory / "log.txt"))
         _ended_well(code, "the last life", directory / "log.txt")
         outcome.steps = _steps_of_first_life(directory / "steps.txt")
+        outcome.points = _deadly_points(directory / "steps.txt")
         compare(plan, ask(url, "book")["entries"])
     except Broken as error:
         outcome.problem = str(error)
@@ -227,6 +233,11 @@ def _steps_of_first_life(log: Path) -> int:
     return ends[0] if ends else len(points)
 
 
+def _deadly_points(log: Path) -> list[str]:
+    lines = log.read_text().splitlines()
+    return [line.split(" ", 1)[1].removesuffix(": killed") for line in lines if line.endswith(": killed")]
+
+
 # ---- the comparison ---------------------------------------------------------------------------------------
 
 
@@ -239,20 +250,41 @@ def compare(plan: Plan, entries: list[dict[str, Any]]) -> None:
         if entry["intent"] in book:
             raise Broken(f"{entry['intent']} exists twice")
         book[entry["intent"]] = entry["order"]
+    undecidable = set() if TRAITS[plan.kind].can_resolve else set(report["undecidable"])
     for name, order in report["orders"].items():
-        _same(name, order, book.get(name))
+        # Where the exchange cannot be asked, the order is reported so, and not guessed.
+        if name not in undecidable:
+            _same(name, order, book.get(name))
+        elif order["state"] != "unknown":
+            raise Broken(f"{name} is {order['state']} and reported as undecidable")
     for name in book.keys() - report["orders"].keys():
         raise Broken(f"{name} is at the exchange and not known here")
-    for answer in told:
-        name, verdict = answer["intent"], answer["verdict"]
-        if verdict == "placed" and name not in book:
-            raise Broken(f"{name} was told to be placed and does not exist")
-        if verdict == "OrderRejected" and name in book:
-            raise Broken(f"{name} was told to be rejected and exists")
+    _nothing_false_was_told(told, {entry["intent"]: entry["left_at"] for entry in entries})
     if report["second"] or report["repaired"]:
         raise Broken(f"a second reconciliation finds {report['second']}")
-    if any(item["kind"] != "balance" for item in report["first"]):
+    if not undecidable and any(item["kind"] != "balance" for item in report["first"]):
         raise Broken(f"a reconciliation finds {report['first']}")
+
+
+def _nothing_false_was_told(told: list[dict[str, Any]], left_at: dict[str, float]) -> None:
+    """What callers were told, in any life, against when the orders that exist left. Raises Broken."""
+    births = [answer["at"] for answer in told if not answer["intent"]]
+    for answer in told:
+        name, verdict, at = answer["intent"], answer["verdict"], answer["at"]
+        left = left_at.get(name)
+        if verdict == "placed" and left is None:
+            raise Broken(f"{name} was told to be placed and does not exist")
+        if verdict == "OrderRejected" and left is not None:
+            raise Broken(f"{name} was told to be rejected and exists")
+        if left is None:
+            continue
+        if verdict not in ("placed", "canceled", "not canceled", "OrderUnresolved") and left <= at:
+            raise Broken(f"{name} was told {verdict}, when it was out already")
+        # A later life executes the order again; the life that was told that it is canceled does not.
+        if verdict == "canceled" and at < left < min(
+            (birth for birth in births if birth > at), default=float("inf")
+        ):
+            raise Broken(f"{name} was told to be canceled and was sent after that")
 
 
 def _same(name: str, order: dict[str, Any], seen: dict[str, Any] | None) -> None:
@@ -262,11 +294,11 @@ def _same(name: str, order: dict[str, Any], seen: dict[str, Any] | None) -> None
         if order["state"] not in ("rejected", "expired", "canceled") or Decimal(order["filled"]):
             raise Broken(f"{name} is {order['state']} and does not exist")
         return
-    for field in ("exchange_order_id", "state", "filled"):
-        ours, theirs = order[field], seen[field]
-        same = Decimal(ours) == Decimal(theirs) if field == "filled" else ours == theirs
+    for part in ("exchange_order_id", "state", "filled"):
+        ours, theirs = order[part], seen[part]
+        same = Decimal(ours) == Decimal(theirs) if part == "filled" else ours == theirs
         if not same:
-            raise Broken(f"{name}: {field} is {ours} here and {theirs} at the exchange")
+            raise Broken(f"{name}: {part} is {ours} here and {theirs} at the exchange")
     trades = [[fill["trade_id"] for fill in side["fills"]] for side in (order, seen)]
     if sorted(trades[0]) != sorted(trades[1]) or len(set(trades[0])) != len(trades[0]):
         raise Broken(f"{name}: the fills are {trades[0]} here and {trades[1]} at the exchange")

@@ -27,4 +27,12 @@ TRAITS = {
         request_expiry=None,
         settle=0.4,
     ),
+    "not unique": replace(FOREVER, client_id_scope=IdScope.NONE),
+    "no ids": replace(
+        FOREVER,
+        client_id_scope=IdScope.NONE,
+        lookup_scope=LookupScope.NONE,
+        accepts_client_ids=False,
+        cancels_by_client_id=False,
+    ),
 }

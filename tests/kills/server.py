@@ -21,6 +21,7 @@ from aiohttp import web
 from services.mcp.order_execution.gateways.base import ExchangeOrder, OrderRef
 from services.mcp.order_execution.models import OrderRequest, OrderType, Side, TimeInForce, to_plain
 from tests.kills.kinds import TRAITS
+from tests.kills.orphans import die_with_parent
 from tests.simulation.dice import Dice
 from tests.simulation.exchange import Entry, Refused, SimulatedExchange
 
@@ -185,6 +186,7 @@ class Server:
 
 async def serve() -> None:
     """Listen on a free port, print it, and go on until standard input is closed."""
+    die_with_parent(int(sys.argv[1]))
     server = Server()
     app = web.Application()
     app.router.add_post("/{account}/{method}", server.handle)

@@ -5,6 +5,7 @@ A code that is not listed, a failure without one, a body that is no JSON: after 
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any, Final
@@ -37,6 +38,7 @@ DUPLICATES: Final = frozenset({"DuplicateOrder", "DuplicateClientOrderId"})
 """Codes that may mean an earlier copy of this very order: it is looked up."""
 THROTTLED: Final = "TooManyRequests"
 DEFAULT_BACK_OFF_SECONDS: Final = 60.0
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 NOT_FOUND_CODES: Final = frozenset({"NotFound", "OrderNotFound"})
 
 
@@ -48,7 +50,7 @@ def is_ok(reply: Reply) -> bool:
 def code_of(reply: Reply) -> str | None:
     """The machine's word for a failure."""
     code = None if reply.data is None else reply.data.get("code")
-    return code if isinstance(code, str) else None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
 
 
 def throttled(reply: Reply) -> float | None:

@@ -64,11 +64,15 @@ def _market(symbol: str, step: object, tick: object, least: Mapping[str, Any]) -
 
 def _names(coins: object) -> dict[str, str]:
     names: dict[str, str] = {}
+    doubtful: set[str] = set()
     for coin in coins if isinstance(coins, list) else []:
         if not isinstance(coin, dict) or not isinstance(coin.get("coin"), str):
             continue
         for key in ("coin", "name", "stdName"):
             name = coin.get(key)
             if isinstance(name, str) and name.strip():
-                names.setdefault(name.strip().lower(), coin["coin"].lower())
-    return names
+                meant = names.setdefault(name.strip().lower(), coin["coin"].lower())
+                if meant != coin["coin"].lower():
+                    doubtful.add(name.strip().lower())
+    # A name that two coins bear names neither.
+    return {name: code for name, code in names.items() if name not in doubtful}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -29,7 +30,11 @@ _TYPES: Final = MappingProxyType(
         "stopmarket": OrderType.STOP_MARKET,
     }
 )
+DIGITS_MAX: Final = 28
+"""Significant digits of a number: more than any market has, and all that decimal arithmetic keeps here."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_ID: Final = re.compile(r"[1-9][0-9]{0,29}")
 
 
 class NotUnderstood(ValueError):
@@ -46,15 +51,26 @@ def number(value: object, field: str) -> Decimal:
         raise NotUnderstood(field) from None
     if not read.is_finite() or read < 0 or read.adjusted() > 30 or read.adjusted() < -30:
         raise NotUnderstood(field)
-    return _plain(read)
+    return _plain(read, field)
 
 
-def _plain(read: Decimal) -> Decimal:
+def _plain(read: Decimal, field: str) -> Decimal:
+    """Without zeros at the end and without a positive exponent; never rounded."""
     if read == 0:
         return ZERO
+    if len(read.as_tuple().digits) > DIGITS_MAX:
+        read = _without_zeros(read, field)
     read = read.normalize()
-    exponent = read.as_tuple().exponent
-    return read.quantize(Decimal(1)) if isinstance(exponent, int) and exponent > 0 else read
+    return Decimal(format(read, "f"))
+
+
+def _without_zeros(read: Decimal, field: str) -> Decimal:
+    """The same number without zeros behind its last digit. Raises NotUnderstood where too many digits remain."""
+    text = format(read, "f")
+    shorter = Decimal(text.rstrip("0") if "." in text else text)
+    if len("".join(map(str, shorter.as_tuple().digits)).rstrip("0")) > DIGITS_MAX:
+        raise NotUnderstood(field)
+    return shorter
 
 
 def optional(value: object, field: str) -> Decimal | None:
@@ -78,8 +94,8 @@ def moment(value: object, field: str) -> datetime:
 
 
 def identity(value: object, field: str) -> str:
-    """An id, which is a number or its text. Raises NotUnderstood."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or not 0 < len(str(value)) <= 40:
+    """An id, which is a whole number above 0 or its text. Raises NotUnderstood."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not _ID.fullmatch(str(value)):
         raise NotUnderstood(field)
     return str(value)
 
@@ -103,14 +119,14 @@ def order(row: object, names: Mapping[str, str], symbol: str | None = None) -> E
     side = Side(_word(told.get("type"), {"buy": "buy", "sell": "sell"}, "type"))
     market = _symbol(told, names, symbol)
     amount = number(told.get("amount"), "amount")
-    matched = number(told.get("matchedAmount", 0), "matchedAmount")
+    matched = _matched(told, amount)
     state = _word(told.get("status"), _STATES, "status")
     if state is OrderState.OPEN and matched:
         state = OrderState.PARTIALLY_FILLED
     if matched > amount or (state is OrderState.FILLED and matched != amount):
         raise NotUnderstood("matchedAmount")
     client_id = told.get("clientOrderId")
-    if client_id is not None and not isinstance(client_id, str):
+    if client_id is not None and not (isinstance(client_id, str) and len(client_id) <= 64 and client_id.isascii()):
         raise NotUnderstood("clientOrderId")
     at = moment(told.get("created_at"), "created_at")
     fee = number(told.get("fee", 0) or 0, "fee")
@@ -132,6 +148,16 @@ def order(row: object, names: Mapping[str, str], symbol: str | None = None) -> E
         created_at=at,
         updated_at=at,
     )
+
+
+def _matched(told: Mapping[str, Any], amount: Decimal) -> Decimal:
+    """What traded: said, or what is left said. Neither is not 0: a cancelled order may have traded."""
+    if "matchedAmount" in told:
+        return number(told["matchedAmount"], "matchedAmount")
+    left = number(told.get("unmatchedAmount"), "unmatchedAmount")
+    if left > amount:
+        raise NotUnderstood("unmatchedAmount")
+    return amount - left
 
 
 def _type(told: Mapping[str, Any]) -> OrderType:
@@ -177,7 +203,7 @@ def wallets(data: Mapping[str, Any]) -> dict[str, Balance]:
     found = {}
     for code, row in _mapping(data.get("wallets"), "wallets").items():
         told = _mapping(row, "wallet")
-        total, blocked = number(told.get("balance"), "balance"), number(told.get("blocked", 0), "blocked")
+        total, blocked = number(told.get("balance"), "balance"), number(told.get("blocked"), "blocked")
         found[symbols.currency(code)] = Balance(max(ZERO, total - blocked), blocked)
     return found
 
@@ -194,7 +220,7 @@ def event(data: object, names: Mapping[str, str]) -> ExchangeOrder:
         "dstCurrency": told.get("dstCurrency"),
         "price": told.get("price"),
         "amount": told.get("amount"),
-        "matchedAmount": told.get("filledAmount") or 0,
+        "matchedAmount": told.get("filledAmount"),
         "averagePrice": told.get("avgFilledPrice"),
         "fee": told.get("fee") or 0,
         "status": told.get("status"),

@@ -59,6 +59,7 @@ async def follow(
                 if not message:
                     await socket.send_str("{}")  # a ping asks for a pong
                     continue
+                _still_subscribed(message)
                 seen = _seen(message, channel, names)
                 if seen is not None:
                     yield seen
@@ -102,6 +103,13 @@ async def _acknowledged(socket: aiohttp.ClientWebSocketResponse, number: int) ->
                     await socket.send_str("{}")
 
 
+def _still_subscribed(message: Mapping[str, Any]) -> None:
+    """Raises StreamBroken when the server takes the subscription or the connection away and only pings remain."""
+    push = message.get("push")
+    if isinstance(push, dict) and ("unsubscribe" in push or "disconnect" in push):
+        raise StreamBroken("the server ended it")
+
+
 def _seen(message: Mapping[str, Any], channel: str, names: Mapping[str, str]) -> ExchangeOrder | None:
     """The order of a push; None for anything else, and for what is not understood: the lists will tell."""
     push = message.get("push")
@@ -109,7 +117,7 @@ def _seen(message: Mapping[str, Any], channel: str, names: Mapping[str, str]) ->
         return None
     data = push["pub"].get("data")
     if isinstance(data, str):
-        data = read_json(data.encode())
+        data = read_json(data.encode(errors="replace"))
     try:
         return event(data, names)
     except NotUnderstood:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 RIAL_NAMES = frozenset({"rls", "rial", "irt", "﷼", "ریال", "irr"})
 TETHER_NAMES = frozenset({"usdt", "tether", "تتر"})
+
+_MARKET = re.compile(r"([A-Za-z0-9_]{1,20})-([A-Za-z0-9_]{1,20})")
 
 
 def codes(symbol: str) -> tuple[str, str]:
@@ -39,8 +42,8 @@ def from_path(name: str) -> str | None:
 
 def from_market(name: str) -> str | None:
     """``BTC-RLS`` → ``BTC/IRT``."""
-    base, dash, quote = name.partition("-")
-    return f"{currency(base)}/{currency(quote)}" if dash and base and quote else None
+    parts = _MARKET.fullmatch(name)
+    return f"{currency(parts[1])}/{currency(parts[2])}" if parts else None
 
 
 def from_names(src: object, dst: object, names: Mapping[str, str]) -> str | None:

@@ -19,6 +19,7 @@ from .signing import Signer
 
 USER_AGENT: Final = "TraderBot/reliable-order-execution-0.1.0"
 BODY_BYTES_MAX: Final = 32 * 2**20
+CHUNK_BYTES: Final = 2**16
 CLOCK_RESOLUTION_SECONDS: Final = 1.5
 """The Date header counts whole seconds, and the answer was under way."""
 
@@ -54,7 +55,8 @@ class Transport:
     async def open(self) -> None:
         """Make the session."""
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            # Half of the time for a connection: one that never came to be is NotSent, not Unknown.
+            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=self._timeout / 2),
             headers={"User-Agent": USER_AGENT},
             auto_decompress=True,
         )
@@ -97,10 +99,9 @@ class Transport:
             async with self.session.request(
                 method, url, data=content or None, headers=headers, allow_redirects=False
             ) as answer:
-                text = await answer.content.read(BODY_BYTES_MAX + 1)
                 self._learn_clock(answer.headers.get("Date"))
-                return Reply(answer.status, read_json(text))
-        except aiohttp.ClientConnectorError as error:
+                return Reply(answer.status, read_json(await _whole_body(answer)))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Lost(ErrorCategory.CONNECTION, type(error).__name__, sent=False)
         except TimeoutError:
             return Lost(ErrorCategory.TIMEOUT, f"no answer within {self._timeout:g} s", sent=True)
@@ -113,10 +114,21 @@ class Transport:
             return
         try:
             theirs = parsedate_to_datetime(date)
-        except (TypeError, ValueError):
+            ahead = (self._clock.now() - _in_utc(theirs)).total_seconds()
+        except (TypeError, ValueError, OverflowError):
             return
-        ahead = (self._clock.now() - _in_utc(theirs)).total_seconds()
         self.clock_error = 0.0 if -CLOCK_RESOLUTION_SECONDS < ahead < CLOCK_RESOLUTION_SECONDS else ahead
+
+
+async def _whole_body(answer: aiohttp.ClientResponse) -> bytes:
+    """The body to its end, however many pieces it comes in; one that is cut short raises ClientPayloadError."""
+    pieces, size = [], 0
+    async for piece in answer.content.iter_chunked(CHUNK_BYTES):
+        pieces.append(piece)
+        size += len(piece)
+        if size > BODY_BYTES_MAX:
+            break  # read_json makes nothing of it
+    return b"".join(pieces)
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -129,6 +141,6 @@ def read_json(text: bytes) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(text, parse_float=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):  # an exponent beyond all bounds is an ArithmeticError
         return None
     return data if isinstance(data, dict) else None
