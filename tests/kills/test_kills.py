@@ -1,4 +1,4 @@
-"""A slice of the real kills: every third named point of one life, random moments, stops, and a watcher beside."""
+"""A slice of the real kills: every named point of one life, the points of the life after, random moments, stops."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from multiprocessing import get_context
 
 import pytest
 
-from tests.kills.cases import Case, exchange, run_case
+from tests.kills.cases import VERDICTS, Case, Outcome, exchange, run_case
 
-POINTS = [Case(step % 6, way, step) for step in range(1, 30, 3) for way in ("point", "again")]
-MOMENTS = [Case(seed, way) for way in ("random", "twice", "stop", "beside") for seed in (1, 2)]
+JOBS = 4
+POINTS = [Case(0, "point", step) for step in range(1, 31)]
+AGAIN = [Case(step % 5, "again", step) for step in range(1, 30, 4)]
+TOLD = [Case(seed, "verdict", step) for step in range(len(VERDICTS)) for seed in (0, 2)]
+MOMENTS = [Case(seed, way) for way in ("random", "twice", "stop", "beside") for seed in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
@@ -19,20 +22,30 @@ def base() -> Iterator[str]:
         yield address
 
 
-def test_a_bot_killed_at_named_points_and_random_moments_keeps_the_promise(base: str) -> None:
-    """One order per intent in the exchange's own book, each known here, a second reconciliation clean."""
-    context = get_context("spawn")
-    with context.Pool(3) as pool:
-        outcomes = pool.starmap(run_case, [(base, case) for case in (*POINTS, *MOMENTS)])
+def outcomes_of(base: str, cases: list[Case]) -> list[Outcome]:
+    """Run the cases side by side; none may break the promise."""
+    with get_context("spawn").Pool(JOBS) as pool:
+        outcomes = pool.starmap(run_case, [(base, case) for case in cases], chunksize=1)
     assert {str(item.case): item.problem for item in outcomes if item.problem} == {}
-    assert sum(item.kills for item in outcomes) >= len(POINTS)
+    return outcomes
 
 
-def test_a_life_that_nobody_kills_has_the_points(base: str) -> None:
-    """So that the enumeration of points reaches the whole of it, in whichever way the order goes."""
-    context = get_context("spawn")
-    with context.Pool(3) as pool:
-        outcomes = pool.starmap(run_case, [(base, Case(seed, "point", 10_000)) for seed in range(3)])
-    assert [(item.problem, item.kills) for item in outcomes] == [(None, 0)] * 3
-    assert min(item.steps for item in outcomes) >= 15
-    assert max(item.steps for item in outcomes) <= 40
+def test_a_bot_killed_at_every_named_point_keeps_the_promise(base: str) -> None:
+    """One order per intent in the exchange's own book, each known here, a second reconciliation clean."""
+    outcomes = outcomes_of(base, [*POINTS, *AGAIN, Case(0, "point", 10_000)])
+    alive = outcomes.pop()
+    assert alive.kills == 0
+    assert 15 <= alive.steps <= len(POINTS), "the points of a whole life are all there, and all are reached"
+    assert sum(item.kills for item in outcomes[: len(POINTS)]) >= alive.steps - 4
+
+
+def test_what_a_caller_was_told_holds_after_a_kill(base: str) -> None:
+    """Also what no exchange can tell again: that an order was refused, that a caller was told it is cancelled."""
+    outcomes = outcomes_of(base, TOLD)
+    assert sum(item.kills for item in outcomes) >= len(TOLD) // 2
+
+
+def test_a_bot_killed_or_stopped_at_any_moment_keeps_the_promise(base: str) -> None:
+    """Under many concurrent orders, more than once, after a stop, and with a reconciliation beside it."""
+    outcomes = outcomes_of(base, MOMENTS)
+    assert sum(item.kills for item in outcomes) >= len(MOMENTS)

@@ -40,6 +40,8 @@ HALT_FLAG = "halt"
 TICKER_MAX_AGE_SECONDS = 2.0
 WATCH_INTERVAL_SECONDS = 1.0
 RECOVERY_LOOK_SECONDS = 0.25
+LOOKING_COOL_DOWN_SECONDS = 10.0
+"""The longest that the circuits of cancels and queries stay open between two probes."""
 MIN_FINISHED = 1_000
 """Finished orders that are held whatever is configured: somebody may just be about to be told of one."""
 UNRESOLVED_ALERT_AFTER = timedelta(seconds=30)
@@ -380,16 +382,18 @@ def retry_policy(settings: RetrySettings) -> RetryPolicy:
 def breaker_policy(settings: Settings, lane: Lane = Lane.SUBMIT) -> BreakerPolicy:
     """Settings → policy of one lane.
 
-    Only the way of new orders stays shut longer with each reopening: cancels and queries must get through
-    soon after the exchange is back.
+    Only the way of new orders stays shut for as long as is configured, and longer with each reopening: cancels
+    and queries must get through soon after the exchange is back.
     """
     section: CircuitBreakerSettings = settings.circuit_breaker
-    longest = section.max_cool_down_seconds if lane is Lane.SUBMIT else section.cool_down_seconds
+    first, longest = section.cool_down_seconds, section.max_cool_down_seconds
+    if lane is not Lane.SUBMIT:
+        first = longest = min(first, LOOKING_COOL_DOWN_SECONDS)
     return BreakerPolicy(
         error_threshold=section.error_threshold,
         warning_threshold=section.warning_threshold,
         window_seconds=section.window_size_minutes * 60,
-        cool_down_seconds=section.cool_down_seconds,
+        cool_down_seconds=first,
         max_cool_down_seconds=longest,
         half_open_probes=section.half_open_probes,
         probe_lease_seconds=settings.gateway.timeout_seconds + 5,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from ...clock import Clock
-from ...errors import ErrorCategory, InvalidOrder
+from ...errors import ConfigurationError, ErrorCategory, ExchangeUnavailable, InvalidOrder
 from ...models import OrderRequest, OrderType, plain_decimal
 from ..base import (
     Accepted,
@@ -75,11 +76,13 @@ class NobitexGateway(Gateway):
     ) -> None:
         base_url = base_url or (TESTNET if sandbox else PRODUCTION)
         self._clock = clock
+        self._signer = signer
         self._transport = Transport(base_url, signer, clock, timeout_seconds=timeout_seconds)
         self._stream_url = stream_url(base_url, None)
         self.limits = EndpointLimits(clock.monotonic, share=rate_limit_share)
         self._markets: Markets | None = None
         self._locked: str | None = None
+        self._forgave = False
         expiry = SIGNATURE_SECONDS + CLOCK_MARGIN_SECONDS if signer.expires else None
         settle = SETTLE_SECONDS if signer.expires else TOKEN_SETTLE_SECONDS
         self.traits = GatewayTraits(
@@ -122,8 +125,9 @@ class NobitexGateway(Gateway):
         query: dict[str, str] | None = None,
         body: dict[str, Any] | None = None,
         private: bool = True,
+        optional: bool = False,
     ) -> Reply | Lost:
-        """Make one request, unless it is known to be refused."""
+        """Make one request, unless it is known to be refused. ``optional``: a 401 is no word on the credentials."""
         if private and self._locked is not None:
             return Lost(ErrorCategory.AUTHENTICATION, self._locked, sent=False)
         wait = self.limits.take("/v3/orderbook" if path.startswith("/v3/orderbook") else path)
@@ -132,7 +136,7 @@ class NobitexGateway(Gateway):
         used = self._transport.clock_error
         answer = await self._transport.call(method, path, query=query, body=body, private=private)
         if isinstance(answer, Reply):
-            self._heed(answer, used, private=private)
+            self._heed(answer, used, private=private and not optional)
         return answer
 
     def _heed(self, reply: Reply, used_error: float | None, *, private: bool) -> None:
@@ -140,9 +144,13 @@ class NobitexGateway(Gateway):
         seconds = classify.throttled(reply)
         if seconds is not None:
             self.limits.back_off(seconds)
+        if private and classify.is_ok(reply):
+            self._forgave = False
         if private and reply.status == 401:
             learnt = self._transport.clock_error or 0.0
-            if abs(learnt - (used_error or 0.0)) > SIGNATURE_SECONDS / 2:
+            moved = abs(learnt - (used_error or 0.0)) > SIGNATURE_SECONDS / 2
+            if self._signer.expires and moved and not self._forgave:
+                self._forgave = True  # once: it may be the clock, and the next request tells
                 _logger.warning("our clock was %.0f s off the exchange's; it is allowed for from now on", learnt)
                 return
             self._locked = (
@@ -216,23 +224,16 @@ class NobitexGateway(Gateway):
         answer = await self._call("POST", "/market/orders/add", body=body)
         if isinstance(answer, Lost) or not classify.is_ok(answer) or answer.data is None:
             return classify.failed_submit(answer)
-        return self._accepted(answer.data.get("order"), request.symbol)
-
-    def _accepted(self, row: object, symbol: str) -> Accepted | Unknown:
-        """An acknowledgement without an id acknowledges nothing."""
-        try:
-            order_id = parsing.identity(row.get("id") if isinstance(row, dict) else None, "id")
-        except NotUnderstood:
-            return Unknown(ErrorCategory.BAD_RESPONSE, "accepted, and no id")
-        # What else it says is not taken over: the documented sample names another side than was asked for.
-        return Accepted(order_id)
+        return _accepted(answer.data.get("order"), request.client_order_id)
 
     async def cancel(self, ref: OrderRef) -> Accepted | Rejected | NotSent | Unknown:
         """Ask for a cancel, once: by the exchange's id where it is known, else by ours."""
         body = {"status": "canceled", **_named(ref, "order")}
         answer = await self._call("POST", "/market/orders/update-status", body=body)
-        if isinstance(answer, Lost) or not classify.is_ok(answer):
+        if isinstance(answer, Lost) or not classify.is_ok(answer) or answer.data is None:
             return classify.failed_cancel(answer)
+        if str(answer.data.get("updatedStatus", "canceled")).lower() != "canceled":
+            return Unknown(ErrorCategory.BAD_RESPONSE, "it answered a cancel with another status")
         return Accepted(ref.exchange_order_id or "")
 
     async def cancel_all(self, symbol: str | None = None) -> Accepted | Rejected | NotSent | Unknown:
@@ -283,7 +284,9 @@ class NobitexGateway(Gateway):
             found.update((order.exchange_order_id, order) for order in page)
             if len(page) < PAGE_SIZE:
                 return OrderList(tuple(order for order in found.values() if not order.state.is_final))
-            last = max(int(order.exchange_order_id) for order in page)
+            if not _sorted(page):
+                return Unavailable(ErrorCategory.BAD_RESPONSE, "the list is not in the order that was asked for")
+            last = int(page[-1].exchange_order_id)
         return Unavailable(ErrorCategory.BAD_RESPONSE, f"more than {MAX_PAGES * PAGE_SIZE} open orders")
 
     async def closed_orders(
@@ -302,7 +305,9 @@ class NobitexGateway(Gateway):
             if isinstance(page, Unavailable):
                 return page
             found.update((order.exchange_order_id, order) for order in page)
-            if len(page) < PAGE_SIZE or min(order.created_at for order in page) < since:
+            if len(page) >= PAGE_SIZE and not _sorted(page[::-1]):
+                return Unavailable(ErrorCategory.BAD_RESPONSE, "the list is not in the order that was asked for")
+            if len(page) < PAGE_SIZE or page[-1].created_at < since:
                 within = [order for order in found.values() if since <= order.created_at < until]
                 return OrderList(tuple(order for order in within if order.state.is_final))
         return Unavailable(ErrorCategory.BAD_RESPONSE, f"more than {MAX_PAGES * PAGE_SIZE} orders since {since}")
@@ -319,6 +324,8 @@ class NobitexGateway(Gateway):
             rows = data.get("orders")
             if not isinstance(rows, list):
                 raise NotUnderstood("orders")
+            if data.get("hasNext") is True and len(rows) < PAGE_SIZE:
+                raise NotUnderstood("hasNext")  # pages that are shorter than asked for would end the walk too soon
             return [parsing.order(row, names, symbol) for row in rows]
 
         return await self._read(answer, read)
@@ -354,13 +361,39 @@ class NobitexGateway(Gateway):
         return follow(self._transport, self._call, self._stream_url, names)
 
     async def key_permissions(self) -> tuple[str, ...]:
-        """What the key may do, as far as the exchange tells it: nothing is asked that changes anything."""
-        answer = await self._call("GET", "/apikeys/list")
-        keys = answer.data.get("keys") if isinstance(answer, Reply) and answer.data is not None else None
-        for row in keys if isinstance(keys, list) else []:
-            if isinstance(row, dict) and isinstance(row.get("permissions"), str):
-                return tuple(item.strip() for item in row["permissions"].split(","))
-        return ()
+        """What the key may do, as far as the exchange tells it; nothing is asked that changes anything.
+
+        Empty for a session token, which may do everything, and where the list of keys is kept from the key itself.
+        Raises ConfigurationError when the key is not accepted, ExchangeUnavailable when there is no answer.
+        """
+        accepted = await self._call("GET", "/users/profile")
+        if isinstance(accepted, Lost) or not classify.is_ok(accepted):
+            failure = classify.failed_read(accepted)
+            if failure.category is ErrorCategory.AUTHENTICATION:
+                raise ConfigurationError(f"gateway.api_key: {failure.message}", field="gateway.api_key")
+            raise ExchangeUnavailable(failure.message, category=failure.category, retry_after=failure.retry_after)
+        if self._signer.public_key is None:
+            return ()
+        listed = await self._call("GET", "/apikeys/list", optional=True)
+        return _permissions(listed, self._signer.public_key)
+
+
+def _accepted(row: object, client_order_id: str) -> Accepted | Unknown:
+    """An acknowledgement without an id acknowledges nothing."""
+    try:
+        order_id = parsing.identity(row.get("id") if isinstance(row, dict) else None, "id")
+    except NotUnderstood:
+        return Unknown(ErrorCategory.BAD_RESPONSE, "accepted, and no id")
+    if isinstance(row, dict) and row.get("clientOrderId") not in (None, client_order_id):
+        return Unknown(ErrorCategory.BAD_RESPONSE, "it acknowledged another order")
+    # What else it says is not taken over: the documented sample names another side than was asked for.
+    return Accepted(order_id)
+
+
+def _sorted(page: list[ExchangeOrder]) -> bool:
+    """Whether ids only rise: a walk along them relies on it."""
+    ids = [int(order.exchange_order_id) for order in page]
+    return all(one < other for one, other in pairwise(ids))
 
 
 def _named(ref: OrderRef, key: str) -> dict[str, Any]:
@@ -390,8 +423,19 @@ def _trades(
         raise NotUnderstood("trades")
     # Trades without an order of their own (conversions, say) are nobody's fills.
     read = [parsing.trade(row, names, symbol) for row in rows if not _is_orderless(row)]
-    return read, data.get("hasNext") is True and bool(rows)
+    more = data.get("hasNext")
+    # Where it is not said, a full page has another one behind it.
+    return read, bool(rows) if more is True else more is not False and len(rows) >= PAGE_SIZE
 
 
 def _is_orderless(row: object) -> bool:
     return isinstance(row, dict) and "orderId" in row and row["orderId"] is None
+
+
+def _permissions(answer: Reply | Lost, public_key: str) -> tuple[str, ...]:
+    """The permissions of one key among those listed; nothing where it is not listed."""
+    keys = answer.data.get("keys") if isinstance(answer, Reply) and answer.data is not None else None
+    for row in keys if isinstance(keys, list) else []:
+        if isinstance(row, dict) and row.get("key") == public_key and isinstance(row.get("permissions"), str):
+            return tuple(item.strip() for item in row["permissions"].split(","))
+    return ()

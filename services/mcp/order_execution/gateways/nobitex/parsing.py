@@ -55,22 +55,12 @@ def number(value: object, field: str) -> Decimal:
 
 
 def _plain(read: Decimal, field: str) -> Decimal:
-    """Without zeros at the end and without a positive exponent; never rounded."""
-    if read == 0:
-        return ZERO
-    if len(read.as_tuple().digits) > DIGITS_MAX:
-        read = _without_zeros(read, field)
-    read = read.normalize()
-    return Decimal(format(read, "f"))
-
-
-def _without_zeros(read: Decimal, field: str) -> Decimal:
-    """The same number without zeros behind its last digit. Raises NotUnderstood where too many digits remain."""
+    """In plain notation, without zeros at its end, and never rounded. Raises NotUnderstood for too many digits."""
     text = format(read, "f")
-    shorter = Decimal(text.rstrip("0") if "." in text else text)
-    if len("".join(map(str, shorter.as_tuple().digits)).rstrip("0")) > DIGITS_MAX:
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    if len(text.replace(".", "").strip("0")) > DIGITS_MAX:
         raise NotUnderstood(field)
-    return shorter
+    return Decimal(text) if read else ZERO
 
 
 def optional(value: object, field: str) -> Decimal | None:
@@ -143,11 +133,19 @@ def order(row: object, names: Mapping[str, str], symbol: str | None = None) -> E
         stop_price=optional(told.get("param1"), "param1"),
         state=state,
         filled=matched,
-        average_price=optional(told.get("averagePrice"), "averagePrice") if matched else None,
+        average_price=_average(told.get("averagePrice")) if matched else None,
         fees=MappingProxyType({base if side is Side.BUY else quote: fee}) if fee else NOTHING,
         created_at=at,
         updated_at=at,
     )
+
+
+def _average(value: object) -> Decimal | None:
+    """A mean price; None where it is not told, or has digits without end: nothing is booked by it."""
+    try:
+        return optional(value, "averagePrice")
+    except NotUnderstood:
+        return None
 
 
 def _matched(told: Mapping[str, Any], amount: Decimal) -> Decimal:

@@ -18,6 +18,8 @@ class Signer(ABC):
 
     expires: bool
     """Whether the exchange refuses a request that is under way for long: a signed timestamp is good for 30 s."""
+    public_key: str | None = None
+    """The public half of an API key, by which the exchange lists it."""
 
     @abstractmethod
     def headers(self, method: str, path: str, body: bytes, timestamp: int) -> dict[str, str]:
@@ -46,6 +48,7 @@ class KeySigner(Signer):
     expires = True
 
     def __init__(self, key: str, secret: str) -> None:
+        self.public_key: str | None = key
         self._key = key
         self._private = _private_key(secret)
 
