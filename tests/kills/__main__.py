@@ -11,11 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.kills.cases import VERDICTS, Case, Outcome, exchange, run_case
+from tests.kills.cases import NAMED, VERDICTS, Case, Outcome, exchange, run_case
 from tests.kills.kinds import TRAITS
 
 WAYS = ("random", "twice", "stop", "beside")
@@ -28,6 +30,8 @@ def cases(first: int, points: int) -> Iterator[Case]:
     The first seeds are calm; those after them meet each point again in bad weather, in turn with the random ways.
     """
     for seed in range(first, first + KINDS):
+        for step in range(len(NAMED)):
+            yield Case(seed, "named", step)
         for step in range(len(VERDICTS)):
             yield Case(seed, "verdict", step)
         for step in range(1, points + 1):
@@ -52,12 +56,17 @@ def run_many(wanted: int, first: int, points: int, jobs: int, console: Console) 
     outcomes: list[Outcome] = []
     kills = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with exchange() as base, Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    # What is under way when enough bots were killed is dropped, its files with it.
+    with (
+        TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True) as root,
+        exchange() as base,
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+    ):
         bar = progress.add_task("kills", total=wanted)
         # Workers are forked while this process has one thread alone; they fork the bots in turn.
         context = multiprocessing.get_context("fork")
         with context.Pool(jobs, maxtasksperchild=200) as pool:
-            for outcome in pool.imap_unordered(_run, _enough(base, first, points, wanted)):
+            for outcome in pool.imap_unordered(_run, _enough((base, Path(root)), first, points, wanted)):
                 outcomes.append(outcome)
                 kills += outcome.kills
                 broken = sum(item.problem is not None for item in outcomes)
@@ -68,12 +77,12 @@ def run_many(wanted: int, first: int, points: int, jobs: int, console: Console) 
     return outcomes
 
 
-def _enough(base: str, first: int, points: int, wanted: int) -> Iterator[tuple[str, Case]]:
+def _enough(place: tuple[str, Path], first: int, points: int, wanted: int) -> Iterator[tuple[str, Case, Path]]:
     for case in islice(cases(first, points), 3 * wanted + 4 * KINDS * points):
-        yield base, case
+        yield place[0], case, place[1]
 
 
-def _run(given: tuple[str, Case]) -> Outcome:
+def _run(given: tuple[str, Case, Path]) -> Outcome:
     return run_case(*given)
 
 

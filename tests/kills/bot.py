@@ -51,6 +51,8 @@ class Plan:
     directory: Path
     intents: list[dict[str, Any]]
     cancel: str | None = None
+    in_turn: bool = False
+    """Cancel once the callers of all orders were answered, rather than meanwhile."""
     die_at: int | None = None
     die_when: str | None = None
     """The name of a point, rather than its number: the bot dies when it first gets there."""
@@ -110,6 +112,8 @@ async def live(plan: Plan) -> None:
     try:
         await bot.open()
         calls = [asyncio.create_task(_place(bot, intent, told, steps)) for intent in plan.intents]
+        if plan.in_turn:
+            await asyncio.gather(*calls)
         if plan.cancel is not None:
             calls.append(asyncio.create_task(_cancel(bot, plan.cancel, told, steps)))
         await asyncio.gather(*calls)

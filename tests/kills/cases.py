@@ -29,6 +29,12 @@ from tests.kills.orphans import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 LIFE_SECONDS = 40.0
+LIFE = (
+    *("balances", "committing intent", "submit", "appending accepted", "appending fill", "telling placed"),
+    *("committing cancel_requested", "cancel", "query", "appending closed", "telling canceled"),
+)
+NAMED = tuple(f"{when} {what}" for what in LIFE for when in ("before", "after"))
+"""The points of one order's life by name, since their numbers shift a little with what runs at the same time."""
 VERDICTS = (
     "after telling OrderRejected",
     "before telling OrderRejected",
@@ -46,8 +52,8 @@ class Case:
 
     seed: int
     way: str
-    """point; again (a point of the life after one that was killed); random; twice; stop; beside (random, with a
-    reconciliation beside it); or verdict (the moment at which a caller was told something)."""
+    """named (a point of NAMED); point (by number); again (a point of the life after one that was killed); random;
+    twice; stop; beside (random, with a reconciliation beside it); or verdict (a point of VERDICTS)."""
     step: int = 0
 
     def __str__(self) -> str:
@@ -102,11 +108,11 @@ def ask(url: str, method: str, **body: Any) -> dict[str, Any]:
     return answer
 
 
-def intents_of(rng: random.Random, count: int) -> list[dict[str, Any]]:
+def intents_of(rng: random.Random, count: int, *, limit_only: bool) -> list[dict[str, Any]]:
     """What the bot wants."""
     made = []
     for number in range(count):
-        limit = rng.random() < 0.7
+        limit = rng.random() < 0.7 or limit_only
         made.append(
             {
                 "client_order_id": f"o{number}",
@@ -159,18 +165,21 @@ def end_of(child: int, seconds: float = LIFE_SECONDS) -> int:
     raise Broken(f"a life did not end within {seconds:g} s")
 
 
-def run_case(base: str, case: Case) -> Outcome:
-    """Live, die, live again, and compare."""
+def run_case(base: str, case: Case, root: Path | None = None) -> Outcome:
+    """Live, die, live again, and compare. The bot's files are below ``root``, or among temporary ones."""
     outcome = Outcome(case)
     rng = random.Random(f"{case.way}{case.seed}")
-    directory = Path(tempfile.mkdtemp(prefix="kill-"))
+    directory = Path(tempfile.mkdtemp(prefix="kill-", dir=root))
     url = f"{base}/{case.way}-{case.seed}-{case.step}-{os.getpid()}"
-    single = case.way in ("point", "again", "verdict")
+    single = case.way in ("named", "point", "again", "verdict")
     kind = list(TRAITS)[case.seed % len(TRAITS)] if single else rng.choice(list(TRAITS))
-    calm = case.way in ("point", "again") and case.seed < len(TRAITS)
-    ask(url, "make", kind=kind, seed=case.seed, rate=0.0 if calm else rng.choice([0.1, 0.3]))
+    calm = case.way in ("named", "point", "again") and case.seed < len(TRAITS)
+    rate = 0.0 if calm else rng.choice([0.1, 0.3])
+    # An order that trades a part and then rests has all of a life: fills to book, and something to cancel.
+    fate = "part" if calm or case.way == "verdict" else None
+    ask(url, "make", kind=kind, seed=case.seed, rate=rate, fate=fate)
     count = 1 if single else 50 if case.seed % 10 == 0 else 12
-    plan = Plan(url, kind, directory, intents_of(rng, count), cancel="o0")
+    plan = Plan(url, kind, directory, intents_of(rng, count, limit_only=fate is not None), cancel="o0")
     try:
         _deaths(plan, case, rng, outcome)
         ask(url, "weather", rate=0.0)
@@ -187,22 +196,31 @@ def run_case(base: str, case: Case) -> Outcome:
 
 
 def _deaths(plan: Plan, case: Case, rng: random.Random, outcome: Outcome) -> None:
-    log = plan.directory / "log.txt"
-    if case.way in ("point", "again"):
-        for step in (rng.randint(4, 9), case.step) if case.way == "again" else (case.step,):
-            life = replace(plan, die_at=step)
-            code = end_of(start(partial(bot.live, life), log))
+    if case.way in ("named", "verdict", "point", "again"):
+        for life in _lives_to_a_point(plan, case, rng):
+            code = end_of(start(partial(bot.live, life), plan.directory / "log.txt"))
             outcome.kills += code == -signal.SIGKILL
         if rng.random() < 0.5:
             ask(plan.url, "trade")
-        return
+    else:
+        _deaths_at_any_moment(plan, case, rng, outcome)
+
+
+def _lives_to_a_point(plan: Plan, case: Case, rng: random.Random) -> list[Plan]:
+    """The lives that end at a point, in their order."""
+    if case.way == "named":
+        return [replace(plan, die_when=NAMED[case.step], in_turn=True)]
     if case.way == "verdict":
         # Each copy of the order is lost on its way, so that its caller is told what no exchange can tell again.
         lost = case.step < 3
         ask(plan.url, "weather", rate=float(lost), faults=["reset before"], methods=["submit"])
-        life = replace(plan, die_when=VERDICTS[case.step], cancel=None if lost else plan.cancel)
-        outcome.kills += end_of(start(partial(bot.live, life), log)) == -signal.SIGKILL
-        return
+        return [replace(plan, die_when=VERDICTS[case.step], cancel=None if lost else plan.cancel)]
+    lives = [replace(plan, die_at=case.step)]
+    return [replace(plan, die_at=rng.randint(4, 9)), *lives] if case.way == "again" else lives
+
+
+def _deaths_at_any_moment(plan: Plan, case: Case, rng: random.Random, outcome: Outcome) -> None:
+    log = plan.directory / "log.txt"
     watcher = None
     if case.way == "beside":
         watcher = start(lambda: bot.watch(plan, 1.0), log)

@@ -36,8 +36,10 @@ LAG = 0.03
 class Account:
     """One account: its book, and what goes wrong on the way to it."""
 
-    def __init__(self, kind: str, seed: int, rate: float) -> None:
+    def __init__(self, kind: str, seed: int, rate: float, fate: str | None) -> None:
         self.kind = kind
+        self.fate = fate
+        """What becomes of every order; None: drawn for each."""
         self.rate = rate
         self.faults: Sequence[str] = FAULTS
         self.methods: Sequence[str] = ()
@@ -65,7 +67,7 @@ class Account:
             Decimal(body["price"]) if body["price"] else None,
             time_in_force=TimeInForce(body["time_in_force"]),
         )
-        fate = self.dice.pick(f"fate:{request.client_order_id}", FATES)
+        fate = self.fate or self.dice.pick(f"fate:{request.client_order_id}", FATES)
         try:
             return {"order": _order(self.exchange.place(request, float(body["sent_at"]), fate))}
         except Refused as refusal:
@@ -137,7 +139,7 @@ class Server:
         body = json.loads(await request.read())
         name, method = request.match_info["account"], request.match_info["method"]
         if method == "make":
-            self.accounts[name] = Account(body["kind"], body["seed"], body["rate"])
+            self.accounts[name] = Account(body["kind"], body["seed"], body["rate"], body.get("fate"))
             return web.json_response({})
         account = self.accounts[name]
         if method in ("book", "trade", "weather"):

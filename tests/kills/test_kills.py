@@ -7,13 +7,13 @@ from multiprocessing import get_context
 
 import pytest
 
-from tests.kills.cases import VERDICTS, Case, Outcome, exchange, run_case
+from tests.kills.cases import NAMED, VERDICTS, Case, Outcome, exchange, run_case
 
 JOBS = 4
-POINTS = [Case(0, "point", step) for step in range(1, 31)]
-AGAIN = [Case(step % 5, "again", step) for step in range(1, 30, 4)]
-TOLD = [Case(seed, "verdict", step) for step in range(len(VERDICTS)) for seed in (0, 2)]
-MOMENTS = [Case(seed, way) for way in ("random", "twice", "stop", "beside") for seed in range(1, 6)]
+POINTS = [Case(0, "named", step) for step in range(len(NAMED))]
+AGAIN = [Case(step % 5, "again", step) for step in range(1, 14)]
+TOLD = [Case(seed, "verdict", step) for step in range(len(VERDICTS)) for seed in (2, 4 if step == 2 else 0)]
+MOMENTS = [Case(seed, way) for way in ("random", "twice", "stop", "beside") for seed in range(1, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,15 @@ def outcomes_of(base: str, cases: list[Case]) -> list[Outcome]:
 
 def test_a_bot_killed_at_every_named_point_keeps_the_promise(base: str) -> None:
     """One order per intent in the exchange's own book, each known here, a second reconciliation clean."""
-    outcomes = outcomes_of(base, [*POINTS, *AGAIN, Case(0, "point", 10_000)])
-    alive = outcomes.pop()
-    assert alive.kills == 0
-    assert 15 <= alive.steps <= len(POINTS), "the points of a whole life are all there, and all are reached"
-    assert sum(item.kills for item in outcomes[: len(POINTS)]) >= alive.steps - 4
+    outcomes = outcomes_of(base, [*POINTS, *AGAIN])
+    assert [item.points for item in outcomes[: len(POINTS)]] == [[name] for name in NAMED]
+    assert sum(item.kills for item in outcomes) >= len(POINTS) + len(AGAIN)
 
 
 def test_what_a_caller_was_told_holds_after_a_kill(base: str) -> None:
     """Also what no exchange can tell again: that an order was refused, that a caller was told it is cancelled."""
     outcomes = outcomes_of(base, TOLD)
-    assert sum(item.kills for item in outcomes) >= len(TOLD) // 2
+    assert sum(item.kills for item in outcomes) >= len(TOLD) - 2
 
 
 def test_a_bot_killed_or_stopped_at_any_moment_keeps_the_promise(base: str) -> None:

@@ -20,7 +20,7 @@ from tests.simulation.sabotage import planted
 from tests.simulation.shrink import failure_of, replay_line, shrink, smallest
 from tests.simulation.world import KINDS
 
-WORLDS = 800
+WORLDS = 400
 BLOCKS = 8
 
 

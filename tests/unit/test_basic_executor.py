@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from services.mcp.order_execution import (
     OrderState,
     OrderUnresolved,
 )
-from services.mcp.order_execution.gateways.base import NotSent, Rejected
+from services.mcp.order_execution.gateways.base import Accepted, NotSent, OrderRef, Rejected
 from tests.fakes import BLIND, FOREVER, FakeExchange
 from tests.virtual_time import VirtualClock, run_virtual
 from tests.worlds import ORDER, REFUSED
@@ -257,3 +258,100 @@ def test_orders_that_may_still_trade_are_never_forgotten(monkeypatch: pytest.Mon
             await d.bot.get_order_status(order_id)
 
     run()
+
+
+@desk()
+async def test_what_is_no_mapping_is_no_configuration(d: Desk) -> None:
+    """The old one stays in force."""
+    with pytest.raises(ConfigurationError, match="expected a mapping, got list"):
+        await d.bot.configure([1])  # type: ignore[arg-type]
+    assert d.bot.settings.retry.max_retries == 3
+
+
+@desk()
+async def test_a_market_that_is_not_to_be_had_sends_nothing(d: Desk) -> None:
+    """The order may be executed again under the same id."""
+    d.exchange.down = "503"
+    with pytest.raises(OrderNotSent, match="rules of BTC/USD are not to be had: 503"):
+        await d.bot.execute_order(MINE)
+    assert d.exchange.submits == []
+    d.exchange.down = None
+    assert await d.bot.execute_order(MINE) == "mine"
+
+
+@desk({"gateway": {"timeout_seconds": 2}})
+async def test_a_read_that_hangs_ends_with_the_timeout(d: Desk) -> None:
+    """It tells nothing: what was last known is given, and nothing new is sent."""
+    await d.bot.execute_order(MINE)
+    d.exchange.fill("X1", "0.1")
+    d.exchange.latency = 60.0
+    started = d.clock.monotonic()
+    assert (await d.bot.get_order_status("mine")).state is OrderState.OPEN
+    with pytest.raises(OrderNotSent, match="no answer in time"):
+        await d.bot.execute_order({**ORDER, "client_order_id": "other"})
+    assert d.clock.monotonic() - started == pytest.approx(4)
+    assert len(d.exchange.submits) == 1
+
+
+@desk({"gateway": {"timeout_seconds": 2}})
+async def test_a_cancel_that_hangs_is_judged_by_what_the_order_says(d: Desk) -> None:
+    """No answer is no refusal: the order is looked at, and it is gone."""
+    await d.bot.execute_order(MINE)
+    cancel = d.exchange.cancel
+
+    async def slow(ref: OrderRef) -> object:
+        answer = await cancel(ref)
+        await asyncio.sleep(60)
+        return answer
+
+    d.exchange.cancel = slow  # type: ignore[method-assign,assignment]
+    assert await d.bot.cancel_order("mine") is True
+    assert len(d.exchange.cancels) == 1
+
+
+@desk()
+async def test_a_receipt_without_the_order_is_a_receipt(d: Desk) -> None:
+    """Some exchanges answer with the id alone."""
+    d.exchange.script.append(Accepted("X77"))
+    assert await d.bot.execute_order(MINE) == "mine"
+    d.exchange.down = "503"
+    order = await d.bot.get_order_status("mine")
+    assert (order.state, order.exchange_order_id, order.filled) == (OrderState.OPEN, "X77", Decimal(0))
+
+
+@desk()
+async def test_two_calls_for_one_id_send_one_order(d: Desk) -> None:
+    """The second waits for the first and gets the same answer."""
+    d.exchange.latency = 1.0
+    answers = await asyncio.gather(*(d.bot.execute_order(MINE) for _ in range(3)))
+    assert answers == ["mine"] * 3
+    assert len(d.exchange.submits) == 1
+    assert d.bot._locks == {}
+
+
+@desk()
+async def test_a_caller_that_gives_up_waiting_leaves_the_turn_of_the_others_alone(d: Desk) -> None:
+    """The one that sends goes on, and a third call still sends nothing of its own."""
+    d.exchange.latency = 1.0
+    sending = asyncio.create_task(d.bot.execute_order(MINE))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(d.bot.execute_order(MINE))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await d.bot.execute_order(MINE) == await sending == "mine"
+    assert len(d.exchange.submits) == 1
+
+
+def test_the_gateway_is_the_configured_one_where_none_is_given(tmp_path: Path) -> None:
+    """The paper exchange in a file of its own."""
+
+    async def main() -> None:
+        config = {"gateway": {"name": "paper", "paper": {"path": str(tmp_path / "exchange.db")}}}
+        async with BasicOrderExecutor(config, rng=random.Random(1)) as bot:
+            assert bot._gateway is not None
+            assert bot._gateway.name == "paper"
+
+    asyncio.run(main())
+    assert (tmp_path / "exchange.db").exists()

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from services.mcp.order_execution import JournalError, OrderNotSent, OrderState
+from services.mcp.order_execution import (
+    JournalError,
+    JournalUnavailable,
+    OrderNotSent,
+    OrderState,
+    ReliableOrderExecutor,
+)
 from services.mcp.order_execution.alerts import Alerts, Level
 from services.mcp.order_execution.core import UNRESOLVED_ALERT_AFTER, Core
 from services.mcp.order_execution.errors import ErrorCategory, ExchangeUnavailable
 from services.mcp.order_execution.gateways.base import Unavailable
+from services.mcp.order_execution.transaction_log import TransactionLog, TransactionLogReader
 from tests.fakes import BLIND, OPEN_ONLY, RecordingSink
 from tests.worlds import ORDER, World, scenario
 
@@ -178,3 +186,88 @@ def test_traits_of_the_tests_are_what_they_say() -> None:
     assert not BLIND.can_resolve
     assert OPEN_ONLY.can_resolve
     assert replace(OPEN_ONLY, lists_closed_orders=False).can_resolve is False
+
+
+@scenario()
+async def test_a_journal_that_failed_is_told_of_once(w: World) -> None:
+    """Until it is well again: then the next failure is told too."""
+    sink = await listen(w)
+    for failures in (1, 2):
+        w.journal.fail_next()
+        with pytest.raises(JournalUnavailable):
+            await w.bot.execute_order(MINE)
+        await asyncio.sleep(5)
+        assert [alert.key for alert in sink.alerts].count("journal") == failures
+        await w.bot.resume()
+        await asyncio.sleep(5)
+    assert {alert.level for alert in sink.alerts if alert.key == "journal"} == {Level.CRITICAL}
+
+
+@scenario({"risk": {"price_collar_percent": "10"}})
+async def test_prices_are_asked_for_once_in_two_seconds(w: World) -> None:
+    """A burst of orders costs one request; an older price is not trusted."""
+    for number in range(3):
+        await w.bot.execute_order(replace_id(ORDER, f"o{number}"))
+    assert w.exchange.reads.count("ticker") == 1
+    await asyncio.sleep(2.5)
+    await w.bot.execute_order(replace_id(ORDER, "late"))
+    assert w.exchange.reads.count("ticker") == 2
+
+
+@scenario({"risk": {"price_collar_percent": "10"}})
+async def test_without_a_price_an_order_that_needs_one_is_not_sent(w: World) -> None:
+    """A limit that cannot be checked refuses; once the exchange tells its price the order goes."""
+    ticker = w.exchange.ticker
+
+    async def silent(symbol: str) -> Unavailable:
+        return Unavailable(ErrorCategory.SERVER_ERROR, "503")
+
+    w.exchange.ticker = silent  # type: ignore[method-assign]
+    with pytest.raises(OrderNotSent):
+        await w.bot.execute_order(MINE)
+    assert w.exchange.submits == []
+    assert core_of(w).funds.reservations == {}
+    w.exchange.ticker = ticker  # type: ignore[method-assign]
+    assert await w.bot.execute_order(MINE) == "mine"
+
+
+@scenario()
+async def test_the_start_waits_until_the_exchange_tells_of_the_open_orders(w: World) -> None:
+    """A round without an answer is repeated, with patience, and is complete with the first full answer."""
+    await w.bot.execute_order(MINE)
+    await w.journal.flush()
+    bot = await w.crash()
+    w.exchange.fill("X1", "0.1")
+    w.exchange.down = "503"
+    w.exchange.reads.clear()
+    await bot.open()
+    await asyncio.sleep(200)
+    core = core_of(w)
+    assert not core.recovered
+    assert 3 < w.exchange.reads.count("open_orders") < 100
+    w.exchange.down = None
+    async with asyncio.timeout(60):
+        while not core.recovered:  # noqa: ASYNC110 - a condition, in virtual time
+            await asyncio.sleep(0.1)
+    assert (await bot.get_order_status("mine")).state is OrderState.FILLED
+
+
+def test_every_event_of_an_order_is_in_the_transaction_log(tmp_path: Path) -> None:
+    """From its intent to its end; the log is closed with the executor."""
+
+    @scenario()
+    async def run(w: World) -> None:
+        w.bot = ReliableOrderExecutor(
+            w.config,
+            gateway=w.exchange,
+            journal=w.journal,
+            clock=w.clock,
+            transaction_log=TransactionLog(tmp_path, w.clock, inline=True),
+        )
+        w.exchange.script.append("fill")
+        await w.bot.execute_order(MINE)
+        await w.bot.close()
+
+    run()
+    kinds = [record["kind"] for record in TransactionLogReader(tmp_path).history("mine")]
+    assert kinds[:3] == ["intent", "accepted", "fill"]

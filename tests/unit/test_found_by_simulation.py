@@ -18,7 +18,7 @@ from services.mcp.order_execution import (
     OrderUnresolved,
     lifecycle,
 )
-from services.mcp.order_execution.gateways.base import Unavailable
+from services.mcp.order_execution.gateways.base import Rejected, Unavailable
 from services.mcp.order_execution.models import OrderEvent
 from services.mcp.order_execution.submission import Doubt
 from tests.fakes import OPEN_ONLY
@@ -262,3 +262,31 @@ async def test_an_order_that_recovery_proves_absent_is_placed_rather_than_called
     bot = await world.crash()
     assert await bot.execute_order(O1) == "o1"
     assert world.exchange.placed == ["o1"]
+
+
+@scenario()
+async def test_a_refusal_is_durable_before_its_caller_hears_it(world: World) -> None:
+    """Found by a real kill: no exchange can tell a refusal again, so the next life placed what was refused."""
+    await world.bot.open()
+    world.exchange.script.append(Rejected("min_notional"))
+    with pytest.raises(OrderRejected):
+        await world.bot.execute_order(O1)
+    bot = await world.crash()
+    with pytest.raises(OrderRejected, match="min_notional"):
+        await bot.execute_order(O1)
+    assert world.exchange.placed == []
+
+
+@scenario(PATIENT)
+async def test_a_canceled_order_does_not_start_afresh(world: World) -> None:
+    """Found by a real kill: what was never sent was canceled, and a waiting call sent it all the same."""
+    world.exchange.script.append(REFUSED)
+    call = asyncio.ensure_future(world.bot.execute_order(O1))
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert (await world.bot.get_order_status("o1")).restartable
+    assert await world.bot.cancel_order("o1")
+    with pytest.raises(OrderRejected, match="canceled_before_sending"):
+        await world.bot.execute_order(O1)
+    assert world.exchange.placed == []

@@ -251,3 +251,46 @@ async def test_a_final_order_without_its_fills_is_unsettled(b: Bench) -> None:
     told = b.registry.record(lifecycle.confirmed(filled, b.clock.now(), Step.FILLS))
     assert told.is_settled
     assert b.registry.unsettled() == []
+
+
+@story
+async def test_a_reader_waits_for_the_next_event_and_is_woken_by_it(b: Bench) -> None:
+    """Nothing is missed between two looks."""
+    reading = asyncio.ensure_future(anext(b.registry.subscribe()))
+    await asyncio.sleep(1)
+    assert not reading.done()
+    await b.sent()
+    assert (await reading).order.order_id == "o1"
+
+
+@story
+async def test_two_changes_of_one_order_on_their_way_to_disk_are_told_one_by_one(b: Bench) -> None:
+    """The later one waits for its own append, not only for the one before it."""
+    heard: list[int] = []
+    b.registry.listen(lambda event: heard.append(event.order.version))
+    first = asyncio.ensure_future(b.sent())
+    await asyncio.sleep(0.005)
+    sending = b.registry.get("o1")
+    assert sending is not None
+    second = asyncio.ensure_future(b.registry.commit(lifecycle.cancel_requested(sending, b.clock.now())))
+    await first
+    assert heard == [1]
+    await second
+    assert heard == [1, 2]
+
+
+@story
+async def test_a_waiter_that_gave_up_does_not_keep_the_others_from_being_woken(b: Bench) -> None:
+    """It was cancelled in the very turn in which the order changed."""
+    order = await b.sent()
+    waits = [
+        asyncio.ensure_future(b.registry.wait_until("o1", lambda item: item.state is OrderState.OPEN, None))
+        for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    waits[0].cancel()
+    opened = b.accept(order)
+    assert await waits[1] == opened
+    with pytest.raises(asyncio.CancelledError):
+        await waits[0]
+    assert b.registry._waiters == {}

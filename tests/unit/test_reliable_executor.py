@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from services.mcp.order_execution import (
     ConfigurationError,
     DuplicateOrder,
     ErrorCategory,
+    ExchangeUnavailable,
     ExecutorClosed,
     ExecutorHalted,
     InsufficientFunds,
@@ -25,10 +27,12 @@ from services.mcp.order_execution import (
     OrderRejected,
     OrderState,
     OrderUnresolved,
+    ReliableOrderExecutor,
     RiskLimitExceeded,
 )
 from services.mcp.order_execution.gateways.base import NotSent, Rejected
 from services.mcp.order_execution.models import EventKind, Step
+from services.mcp.order_execution.transaction_log import TransactionLog, TransactionLogReader
 from tests.fakes import BLIND, FOREVER, OPEN_ONLY
 from tests.worlds import ORDER, REFUSED, World, scenario
 
@@ -884,3 +888,160 @@ async def test_after_everything_nothing_is_left_over(w: World) -> None:
     await w.exchange.close()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@scenario()
+async def test_first_uses_at_once_open_it_once(w: World) -> None:
+    """The journal is locked by one opening; the others find it done."""
+    opened: list[float] = []
+
+    async def slow() -> None:
+        await asyncio.sleep(1)
+        opened.append(w.clock.monotonic())
+
+    w.exchange.open = slow  # type: ignore[method-assign]
+    orders = [{**ORDER, "client_order_id": f"o{number}"} for number in range(3)]
+    assert await asyncio.gather(*(w.bot.execute_order(order) for order in orders)) == ["o0", "o1", "o2"]
+    assert (w.store.epoch, len(opened)) == (1, 1)
+
+
+@scenario()
+async def test_an_executor_that_was_never_used_closes_without_touching_anything(w: World) -> None:
+    """No journal is opened only to be closed; and it stays closed."""
+    await w.bot.close()
+    assert (w.store.epoch, w.exchange.reads) == (0, [])
+    with pytest.raises(ExecutorClosed):
+        await w.bot.open()
+
+
+@scenario()
+async def test_it_is_open_within_a_with_block(w: World) -> None:
+    """At its begin, before any order."""
+    async with w.bot as bot:
+        assert bot is w.bot
+        assert w.store.writer is w.journal
+
+
+def test_a_refusal_is_in_the_transaction_log_with_its_order(tmp_path: Path) -> None:
+    """Under the id that the caller gave, or under none; the log in use can be asked for."""
+
+    @scenario()
+    async def run(w: World) -> None:
+        log = TransactionLog(tmp_path, w.clock, inline=True)
+        w.bot = ReliableOrderExecutor(
+            w.config, gateway=w.exchange, journal=w.journal, clock=w.clock, transaction_log=log
+        )
+        assert w.bot.transaction_log is log
+        await w.bot.open()
+        assert w.bot.transaction_log is log
+        with pytest.raises(InvalidOrder):
+            await w.bot.execute_order({**ORDER, "client_order_id": "bad", "amount": "-1"})
+        with pytest.raises(InvalidOrder):
+            await w.bot.execute_order([1])  # type: ignore[arg-type]
+        with pytest.raises(InvalidOrder):
+            await w.bot.execute_order({**ORDER, "side": "sideways"})
+        await w.bot.halt("stop")
+        with pytest.raises(ExecutorHalted):
+            await w.bot.execute_order({**ORDER, "client_order_id": "halted"})
+
+    run()
+    errors = list(TransactionLogReader(tmp_path).errors())
+    assert [(item["order_id"], item["error"]) for item in errors] == [
+        ("bad", "InvalidOrder"),
+        (None, "InvalidOrder"),
+        (None, "InvalidOrder"),
+        ("halted", "ExecutorHalted"),
+    ]
+
+
+@scenario()
+async def test_a_timeout_of_another_part_is_not_mistaken_for_a_close(w: World) -> None:
+    """It reaches the caller as what it is, and nothing was sent."""
+    await w.bot.open()
+
+    async def slow(event: object) -> None:
+        raise TimeoutError("the disk took too long")
+
+    w.journal.commit = slow  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError, match="the disk took too long"):
+        await w.bot.execute_order(ORDER)
+    assert w.exchange.submits == []
+    assert (await w.bot.get_execution_stats()).orders["failed"] == 1
+
+
+@scenario({"confirmation": {"poll_interval_seconds": 600}})
+async def test_an_order_that_trades_at_once_is_looked_at_at_once(w: World) -> None:
+    """Its fills are asked for soon after the receipt, not at the next interval."""
+    w.exchange.carry_fills = False
+    w.exchange.script.append("fill")
+    order_id = await w.bot.execute_order({**ORDER, "time_in_force": "IOC"})
+    await asyncio.sleep(5)
+    order = await w.bot.get_order_status(order_id)
+    assert (order.state, len(order.fills)) == (OrderState.FILLED, 1)
+    assert order.is_settled
+
+
+@scenario()
+async def test_waiting_for_what_is_final_returns_at_once(w: World) -> None:
+    """Without asking the exchange."""
+    w.exchange.script.append("fill")
+    order_id = await w.bot.execute_order(ORDER)
+    asked = len(w.exchange.reads)
+    assert (await w.bot.wait_for_order(order_id, timeout=0)).state is OrderState.FILLED
+    assert len(w.exchange.reads) == asked
+
+
+@scenario()
+async def test_waiting_for_an_order_that_does_not_end_ends_at_its_timeout(w: World) -> None:
+    """The error names the order; the order itself is followed on."""
+    order_id = await w.bot.execute_order(ORDER)
+    started = w.clock.monotonic()
+    with pytest.raises(TimeoutError, match=f"{order_id} is not final after 3 s"):
+        await w.bot.wait_for_order(order_id, timeout=3)
+    assert w.clock.monotonic() - started == pytest.approx(3)
+    w.exchange.fill("X1", "0.1")
+    assert (await w.bot.wait_for_order(order_id, timeout=30)).state is OrderState.FILLED
+
+
+@scenario()
+async def test_waiting_for_an_order_ends_when_the_executor_closes(w: World) -> None:
+    """The caller is told that nobody follows the order any longer."""
+    order_id = await w.bot.execute_order(ORDER)
+    waiting = asyncio.create_task(w.bot.wait_for_order(order_id))
+    await asyncio.sleep(1)
+    await w.bot.close()
+    with pytest.raises(ExecutorClosed) as caught:
+        await waiting
+    assert caught.value.order_id == order_id
+
+
+@scenario()
+async def test_orders_and_their_histories_can_be_read_back(w: World) -> None:
+    """All since a time, and older ones that are still open; each event of one, oldest first."""
+    w.exchange.script.append("fill")
+    old_done, old_open = [await w.bot.execute_order(ORDER) for _ in range(2)]
+    await asyncio.sleep(3600)
+    since = w.clock.now()
+    new = await w.bot.execute_order(ORDER)
+    listed = {order.order_id: order.state async for order in w.bot.orders_since(since)}
+    assert listed == {old_open: OrderState.OPEN, new: OrderState.OPEN}
+    kinds = [event["kind"] for event in await w.bot.order_history(old_done)]
+    assert kinds[:3] == ["intent", "accepted", "fill"]
+    with pytest.raises(OrderNotFound):
+        await w.bot.order_history("nobody")
+
+
+@scenario()
+async def test_no_reconciliation_is_made_of_silence(w: World) -> None:
+    """While orders of an earlier life are not resolved it says that the exchange does not answer."""
+    await w.bot.execute_order(ORDER)
+    bot = await w.crash()
+    w.exchange.down = "503"
+    with pytest.raises(ExchangeUnavailable) as caught:
+        await bot.reconcile_orders()
+    assert caught.value.category is ErrorCategory.TIMEOUT
+    assert (await bot.get_execution_stats()).last_reconciliation_at is None
+    w.exchange.down = None
+    report = await bot.reconcile_orders()
+    assert (report.matched_orders, report.total_orders) == (1, 1)
+    assert (await bot.get_execution_stats()).last_reconciliation_at == report.finished_at

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from services.mcp.order_execution import JournalError, JournalUnavailable, OrderState
+from services.mcp.order_execution import JournalError, JournalUnavailable, OrderState, lifecycle
+from services.mcp.order_execution.models import Order
+from services.mcp.order_execution.repairs import RegistryRepairs
 from tests.worlds import ORDER, World, scenario
 
 MINE = {**ORDER, "client_order_id": "mine"}
@@ -130,3 +133,68 @@ async def test_a_journal_that_cannot_even_be_closed_is_opened_anew_all_the_same(
     w.journal.close = close  # type: ignore[method-assign]
     assert w.journal.health().failure is None
     assert w.on_disk(order_id) == await w.bot.get_order_status(order_id)
+
+
+@scenario()
+async def test_an_order_that_is_adopted_while_the_journal_is_read_is_written_too(w: World) -> None:
+    """A look at the disk takes time; what becomes known during it reaches the disk like the rest."""
+    await w.stop_following()
+    await w.bot.execute_order(MINE)
+    await fail(w)
+    core = w.bot._core
+    assert core is not None
+    repairs = RegistryRepairs(core.registry, core.resolver, w.journal, w.clock)
+    ours = w.exchange.orders["X1"]
+    for number in (8, 9):
+        exchange_order_id = f"X{number}"
+        w.exchange.orders[exchange_order_id] = replace(
+            ours, exchange_order_id=exchange_order_id, client_order_id=f"theirs{number}"
+        )
+    # Known in memory only, so that the disk is asked for it.
+    await repairs.adopt(w.exchange.orders["X8"])
+    asked: list[str] = []
+    get = w.journal.get
+
+    async def slow(order_id: str) -> Order | None:
+        asked.append(order_id)
+        await asyncio.sleep(0.1)
+        return await get(order_id)
+
+    w.journal.get = slow  # type: ignore[method-assign]
+    resuming = asyncio.create_task(w.bot.resume())
+    await asyncio.sleep(0.05)
+    assert len(asked) == 1
+    for event in lifecycle.adopt_external(w.exchange.orders["X9"], "theirs9", w.clock.now()):
+        core.registry.record(event)
+    await resuming
+    for order_id in ("mine", "theirs8", "theirs9"):
+        assert w.on_disk(order_id) == core.registry.get(order_id) is not None
+    assert w.journal.health().failure is None
+
+
+@scenario()
+async def test_an_order_that_is_let_go_while_the_journal_is_read_is_not_written(w: World) -> None:
+    """An order that another process took over meanwhile is not ours to write."""
+    await w.stop_following()
+    await w.bot.execute_order(MINE)
+    await fail(w)
+    core = w.bot._core
+    assert core is not None
+    repairs = RegistryRepairs(core.registry, core.resolver, w.journal, w.clock)
+    ours = w.exchange.orders["X1"]
+    await repairs.adopt(replace(ours, exchange_order_id="X8", client_order_id="theirs8"))
+    get = w.journal.get
+
+    async def slow(order_id: str) -> Order | None:
+        await asyncio.sleep(0.1)
+        return await get(order_id)
+
+    w.journal.get = slow  # type: ignore[method-assign]
+    resuming = asyncio.create_task(w.bot.resume())
+    await asyncio.sleep(0.05)
+    for event in lifecycle.adopt_external(replace(ours, exchange_order_id="X9"), "theirs9", w.clock.now()):
+        core.registry.record(event)
+    core.registry.forget("theirs9")
+    await resuming
+    assert w.on_disk("theirs8") is not None
+    assert w.on_disk("theirs9") is None

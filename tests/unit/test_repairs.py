@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -69,3 +70,27 @@ async def test_an_order_that_nobody_knows_cannot_be_repaired(w: World) -> None:
     await w.bot.execute_order(MINE)
     with pytest.raises(OrderNotFound):
         await repairs.repair("nobody", w.exchange.orders["X1"], "why")
+
+
+@scenario({"circuit_breaker": {"enabled": False}})
+async def test_an_unresolved_order_is_looked_for_at_once(w: World) -> None:
+    """A reconciliation need not wait for the resolver's next turn, and nothing is sent for it."""
+    w.exchange.script.append("placed, hang")
+    repairs = await repairs_of(w)
+    w.background(w.bot.execute_order(MINE))
+    await asyncio.sleep(1)
+    w.exchange.down = "503"
+    await asyncio.sleep(200)
+    order = repairs.current("mine")
+    assert order is not None
+    assert order.state is OrderState.UNKNOWN
+    looks = w.exchange.reads.count("query")
+    w.exchange.down = None
+    await asyncio.sleep(1)
+    assert w.exchange.reads.count("query") == looks
+    asked = w.clock.monotonic()
+    await repairs.resolve("mine")
+    while (await w.bot.get_order_status("mine")).state is OrderState.UNKNOWN:  # noqa: ASYNC110 - virtual time
+        await asyncio.sleep(0.01)
+    assert w.clock.monotonic() - asked < 0.2
+    assert len(w.exchange.submits) == 1

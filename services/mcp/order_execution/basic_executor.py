@@ -90,7 +90,8 @@ class BasicOrderExecutor(OrderExecutionInterface):
         self._is_open = self._closed = False
         self._halted: str | None = None
         self._orders: OrderedDict[str, Order] = OrderedDict()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, tuple[asyncio.Lock, list[None]]] = {}
+        """One lock for each id, and an entry for each call that holds it or waits for it."""
         self._subscriptions: list[Subscription] = []
         self._outcomes = Outcomes()
         self._counters = SubmissionCounters()
@@ -135,12 +136,14 @@ class BasicOrderExecutor(OrderExecutionInterface):
             gateway = await self._opened()
             request = parse_request(order_params, new_id=uuid.uuid4().hex)
             deadline = self.clock.monotonic() + parse_deadline(order_params, self._settings.retry.deadline_seconds)
-            lock = self._locks.setdefault(request.client_order_id, asyncio.Lock())
+            lock, calls = self._locks.setdefault(request.client_order_id, (asyncio.Lock(), []))
+            calls.append(None)
             try:
                 async with lock:
                     order = await self._execute(gateway, request, deadline)
             finally:
-                if not lock.locked():
+                calls.pop()
+                if not calls:
                     self._locks.pop(request.client_order_id, None)
         except BaseException as error:
             self._outcomes.count(outcome_of(error))

@@ -51,7 +51,10 @@ class Canceller:
 
         The wish outlives the call: what is undecided by then goes on being cancelled.
         """
+        order = self._registry.get(order.order_id) or order
         if order.state.is_final:
+            if order.restartable:  # a call that executes it again just now must not find it free to be sent
+                self._registry.record(lifecycle.canceled_for_good(order, self._clock.now()))
             return True
         await self._note_wish(order.order_id)
         self.pursue(order.order_id)

@@ -165,6 +165,20 @@ def canceled_before_sending(order: Order, now: datetime) -> OrderEvent:
     )
 
 
+def canceled_for_good(order: Order, now: datetime) -> OrderEvent:
+    """Cancel an order that ended without being at the exchange, so that its id does not start afresh."""
+    return _event(
+        order,
+        EventKind.CLOSED,
+        now,
+        OrderState.CANCELED,
+        checked=True,
+        cancel_requested=True,
+        restartable=False,
+        reason="canceled_before_sending",
+    )
+
+
 def cancel_refused(order: Order, now: datetime, detail: str) -> OrderEvent:
     """Record that the exchange refused to cancel and the order goes on trading."""
     state = OrderState.PARTIALLY_FILLED if order.filled else OrderState.OPEN

@@ -6,6 +6,7 @@ validate → risk limits → funds → durable intent → send → classify → 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,8 +26,10 @@ from .errors import (
     ExchangeUnavailable,
     ExecutorClosed,
     InvalidOrder,
+    JournalError,
     OrderNotFound,
     OrderNotSent,
+    OrderRejected,
 )
 from .gateways.base import Gateway
 from .guarded_gateway import GuardedGateway
@@ -53,6 +56,8 @@ from .wire import Lane
 
 if TYPE_CHECKING:
     from .reconciliation import AlertThresholds
+
+_logger = logging.getLogger(__name__)
 
 RECONCILIATION_READ_SECONDS = 300.0
 RECONCILIATION_RECOVERY_SECONDS = 60.0
@@ -91,6 +96,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self._core: Core | None = None
         self._opening = asyncio.Lock()
         self._reconciling = asyncio.Lock()
+        self._resuming = asyncio.Lock()
         self._closed = False
         self._outcomes = Outcomes()
         self._calls = Calls(self.clock)
@@ -207,11 +213,22 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         scope: asyncio.Timeout | None = None
         try:
             async with self._calls.until_closed() as scope:
-                return await self._execute(core, request, deadline, known_id=known_id)
+                try:
+                    return await self._execute(core, request, deadline, known_id=known_id)
+                except OrderRejected:
+                    await self._make_durable(core)
+                    raise
         except TimeoutError:
             if scope is None or not scope.expired():
                 raise
             return answer_at_close(core.registry.get(request.client_order_id), request)
+
+    async def _make_durable(self, core: Core) -> None:
+        """Let a verdict reach the disk before its caller: no exchange can tell a refusal again after a crash."""
+        try:
+            await core.ports.journal.flush()
+        except JournalError:
+            _logger.warning("the journal failed; a verdict may not survive a restart")
 
     async def _execute(self, core: Core, request: OrderRequest, deadline: float, *, known_id: bool) -> Order:
         """Join an order that is known, or place a new one; one call at a time decides for an id."""
@@ -241,7 +258,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         finally:
             core.guard.leave(request.client_order_id)
             current = core.registry.get(order.order_id)
-            if current is None or current.restartable:
+            if current is None or (current.state.is_final and current.exchange_order_id is None):
                 core.funds.release(order.order_id)
 
     async def _pre_commit(self, core: Core, request: OrderRequest, deadline: float) -> OrderRequest:
@@ -329,7 +346,10 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         core = await self._opened()
         order = await self.get_order_status(order_id)
         deadline = self.clock.monotonic() + core.settings.retry.deadline_seconds
-        return await core.canceller.cancel(order, deadline)
+        done = await core.canceller.cancel(order, deadline)
+        if done:
+            await self._make_durable(core)
+        return done
 
     def events(self) -> AsyncIterator[OrderEvent]:
         """Every state change and fill from now on, in order.
@@ -439,7 +459,8 @@ class ReliableOrderExecutor(OrderExecutionInterface):
     async def resume(self) -> None:
         """Lift ``halt()``, and open a journal anew that had failed. Raises JournalError if it still fails."""
         core = await self._opened()
-        await reopen(core.ports.journal, core.registry, self.clock)
+        async with self._resuming:  # two at once would open the journal under one another
+            await reopen(core.ports.journal, core.registry, self.clock)
         await core.ports.journal.set_flag(HALT_FLAG, None)
         core.switch.reason = None
         for key in ("halt", "journal"):

@@ -264,7 +264,8 @@ class Resolver:
         deadline = self._may_send_again(order, doubt)
         if deadline is not None and self.budget.try_spend():
             return await self._send_again(order)
-        restartable = order_id in self.recovered
+        # Who was told that it is canceled must not see it placed by another call that waits for it.
+        restartable = order_id in self.recovered and not order.cancel_requested
         self._registry.record(lifecycle.never_arrived(order, self._clock.now(), restartable=restartable))
         return False
 

@@ -15,9 +15,7 @@ from services.mcp.order_execution.clock import SystemClock
 from services.mcp.order_execution.errors import ErrorCategory
 from services.mcp.order_execution.gateways.base import Accepted, Found, NotSent, OrderRef, Unavailable
 from services.mcp.order_execution.gateways.nobitex import NobitexGateway
-from services.mcp.order_execution.gateways.nobitex.limits import DOCUMENTED, EndpointLimits
 from services.mcp.order_execution.gateways.nobitex.signing import make_signer
-from services.mcp.order_execution.gateways.nobitex.symbols import codes, from_market, from_path, path_symbol
 from services.mcp.order_execution.models import OrderRequest, OrderType, Side
 from services.mcp.order_execution.sandbox import Sandbox, SandboxSettings, WireFaults
 
@@ -46,18 +44,6 @@ def on_sandbox(story: Story, secret: str | None = None, **settings: Any) -> None
 def order(order_id: str, symbol: str = "BTC/USDT", price: str = "60000") -> OrderRequest:
     """A buy far below the market."""
     return OrderRequest(order_id, symbol, Side.BUY, OrderType.LIMIT, Decimal("0.001"), Decimal(price))
-
-
-def test_symbols_in_every_form() -> None:
-    """Ours, the paths', the requests' and the answers'; rial is IRT to us."""
-    assert codes("BTC/IRT") == ("btc", "rls")
-    assert path_symbol("BTC/IRT") == "BTCIRT"
-    assert from_path("BTCIRT") == "BTC/IRT"
-    assert from_path("USDTIRT") == "USDT/IRT"
-    assert from_path("TUSDT") == "T/USDT"
-    assert from_path("IRT") is None
-    assert from_market("DOGE-RLS") == "DOGE/IRT"
-    assert from_market("broken") is None
 
 
 def test_a_hundred_and_more_open_orders_are_all_listed() -> None:
@@ -172,22 +158,3 @@ def test_a_panic_button_cancels_everything() -> None:
         assert listing.orders == ()
 
     on_sandbox(story)
-
-
-@pytest.mark.parametrize("endpoint", DOCUMENTED)
-def test_no_window_sees_more_than_our_share(endpoint: str) -> None:
-    """Half an hour of asking as fast as it goes: at most 80 % of the documented limit in any window."""
-    now = [0.0]
-    limits = EndpointLimits(lambda: now[0], share=0.8)
-    left: list[float] = []
-    while now[0] < 1_800:
-        wait = limits.take(endpoint)
-        if wait:
-            now[0] += wait
-        else:
-            left.append(now[0])
-    count, seconds = DOCUMENTED[endpoint]
-    for start, at in enumerate(left):
-        within = sum(1 for later in left[start : start + count + 1] if later < at + seconds)
-        assert within <= 0.8 * count
-    assert len(left) >= 0.7 * count * 1_800 / seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -85,6 +86,8 @@ JUNK: list[Any] = [
     "NaN",
     "-0.1",
     "1e9999",
+    "1E+30",
+    10**29,
     [],
     {},
     [[[]]],
@@ -129,6 +132,12 @@ def wire(rng: random.Random, answer: dict[str, Any]) -> tuple[Reply, bool]:
         text = b"[" * 100_000
     elif way < 0.3:
         text = bytes(rng.randrange(256) for _ in range(40))
+    elif way < 0.35:
+        numbers = list(re.finditer(rb"\d+", text))
+        if numbers:
+            one = rng.choice(numbers)
+            huge = rng.choice([b"1e99999999999999999999", b"1e30", b"9" * 5_000, b"NaN", b"-Infinity", b"0.1e-400"])
+            text = text[: one.start()] + huge + text[one.end() :]
     status = rng.choice([200, 200, 200, 200, 400, 403, 404, 418, 422, 500, 502, 503, 520])
     data = read_json(text)
     said = isinstance(data, dict) and (data.get("status") == "failed" or "detail" in data)

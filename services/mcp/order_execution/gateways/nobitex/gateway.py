@@ -221,6 +221,9 @@ class NobitexGateway(Gateway):
             body["price"] = plain_decimal(request.price)
         if request.stop_price is not None:
             body["stopPrice"] = plain_decimal(request.stop_price)
+        if self._signer.expires and self._transport.clock_error is None:
+            # A timestamp ahead of the exchange's clock would keep a late copy good for longer than traits say.
+            await self.ping()
         answer = await self._call("POST", "/market/orders/add", body=body)
         if isinstance(answer, Lost) or not classify.is_ok(answer) or answer.data is None:
             return classify.failed_submit(answer)
