@@ -2,6 +2,8 @@
 
 VENV      ?= .venv
 RUN_ARGS  ?=
+# Twice as many as cores: the tests of real processes and sockets mostly wait.
+WORKERS   ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 TEST_ARGS ?=
 SEEDS     ?= 1000
 FIRST     ?= 0
@@ -26,7 +28,7 @@ run: $(VENV)/.ready-to-run ## Rehearse bad days: orders on the paper exchange wh
 	@$(BIN)/python -m services.mcp.order_execution.rehearsal $(RUN_ARGS)
 
 test: $(VENV)/.ready-to-test ## Run every test
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 $(TEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TEST_ARGS)
 
 simulate: $(VENV)/.ready-to-test ## Live through SEEDS=1000 worlds of bad days, from seed FIRST=0 on
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(SIMULATE_ARGS)

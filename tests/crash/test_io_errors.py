@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import apsw
@@ -21,7 +22,7 @@ from tests.worlds import ORDER
 ERRORS = [apsw.IOError, apsw.FullError]
 
 
-def on(name: str, story: Callable[[RecordingDisk], Awaitable[None]]) -> None:
+def on(name: str, story: Callable[[RecordingDisk], Coroutine[object, object, None]]) -> None:
     """Run a story on a disk that can fail."""
     with disk(name) as watched:
         asyncio.run(story(watched))
@@ -76,7 +77,7 @@ def test_the_first_failure_stops_intents_until_the_journal_is_opened_anew(
     on(f"io-{error.__name__}-{after}-{times}", story)
 
 
-def _now() -> object:
+def _now() -> datetime:
     return SystemClock().now()
 
 
@@ -110,3 +111,36 @@ def test_nothing_is_sent_without_its_durable_intent(tmp_path: Path, error: type[
             assert exchange.placed == ["first", "refused0"]
 
     on(f"whole-{error.__name__}", story)
+
+
+@pytest.mark.parametrize("times", [1, 10**9], ids=["once", "for good"])
+def test_a_failed_read_is_an_error_and_not_absence(tmp_path: Path, times: int) -> None:
+    """An order that cannot be read is never called absent; later it is read, and nothing is lost."""
+
+    async def story(watched: RecordingDisk) -> None:
+        path = tmp_path / "journal.db"
+        first = SQLiteJournal(path, SystemClock(), min_free_bytes=0)
+        await first.open()
+        acked = [f"o{number}" for number in range(50) if await put(first, f"o{number}")]
+        await first.close()
+        journal = SQLiteJournal(path, SystemClock(), min_free_bytes=0)
+        watched.failing_reads = times
+        with pytest.raises(JournalError):
+            await journal.open()
+        assert watched.reads_failed > 0
+        watched.failing_reads = 0
+        await journal.open()
+        failed = 0
+        for order_id in acked:
+            watched.failing_reads = times
+            try:
+                assert await journal.get(order_id) is not None, f"{order_id} was called absent"
+            except JournalError:
+                failed += 1
+        watched.failing_reads = 0
+        assert failed > 0, "no read reached the disk"
+        for order_id in acked:
+            assert await journal.get(order_id) is not None
+        await journal.close()
+
+    on(f"read-{times}", story)

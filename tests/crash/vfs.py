@@ -35,7 +35,10 @@ class Operation:
 
 
 class RecordingDisk(apsw.VFS):
-    """Notes what is done to its files. ``fail_from``, ``fail_times``: which operations fail, with ``error``."""
+    """Notes what is done to its files. ``fail_from``, ``fail_times``: which operations fail, with ``error``.
+
+    ``failing_reads``: how many of the next reads fail.
+    """
 
     def __init__(self, name: str) -> None:
         self.vfs_name = name
@@ -43,6 +46,8 @@ class RecordingDisk(apsw.VFS):
         self.count = 0
         self.fail_from = 0
         self.fail_times = 0
+        self.failing_reads = 0
+        self.reads_failed = 0
         self.error: type[apsw.Error] = apsw.IOError
         super().__init__(name, "unix")
 
@@ -68,6 +73,13 @@ class RecordingFile(apsw.VFSFile):
         self.disk = disk
         self.file = Path(name.filename() if hasattr(name, "filename") else str(name)).name
         super().__init__("unix", name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        if self.disk.failing_reads > 0:
+            self.disk.failing_reads -= 1
+            self.disk.reads_failed += 1
+            raise apsw.IOError("injected into read")
+        return bytes(super().xRead(amount, offset))
 
     def xWrite(self, data: bytes, offset: int) -> None:
         self.disk.note(Operation("write", self.file, offset, bytes(data)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.mcp.order_execution.errors import JournalError
@@ -73,6 +74,12 @@ def orders(words: st.SearchStrategy[str]) -> st.SearchStrategy[Order]:
     )
 
 
+SIMPLE = Order(
+    order_id="o", symbol="A/B", side=Side.BUY, type=OrderType.MARKET, amount=Decimal("1.10"),
+    created_at=datetime(2026, 1, 1, tzinfo=UTC), updated_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+
+
 def _numbers(order: Order) -> list[Decimal | None]:
     trades = [number for fill in order.fills for number in (fill.price, fill.amount, fill.fee)]
     return [order.amount, order.price, order.stop_price, order.filled, order.average_price, *trades]
@@ -90,6 +97,7 @@ def test_an_order_comes_back_exactly(order: Order) -> None:
 
 
 @given(order=orders(torn_texts))
+@example(order=replace(SIMPLE, reason="half \ud800"))
 def test_half_a_surrogate_pair_costs_one_character_and_not_the_record(order: Order) -> None:
     """The words are cleaned; all else stays equal in value."""
     back = decode_order(encode_order(order))
@@ -138,6 +146,7 @@ plain = st.recursive(
 
 
 @given(order=orders(texts), name=st.sampled_from(sorted(READERS)), value=plain)
+@example(order=SIMPLE, name="amount", value="no number")
 def test_a_record_with_one_wrong_field_is_read_or_refused(order: Order, name: str, value: object) -> None:
     """Never an exception that is not the journal's."""
     data = {**orjson.loads(encode_order(order)), name: value}

@@ -56,8 +56,7 @@ def _nothing_false_was_told(world: SimulatedWorld) -> None:
             _require(not early, f"{told.intent} was told to be {told.verdict} ({told.detail}) and exists")
         elif told.verdict == "canceled":
             for entry in entries:
-                if entry.left_at > told.at:
-                    continue
+                _require(entry.left_at <= told.at, f"{told.intent} was told to be canceled and was sent afterwards")
                 closed = entry.closed_at
                 _require(closed is not None, f"{told.intent} was told to be canceled and rests")
                 _require(closed is not None and closed <= told.at, f"{told.intent} traded on after its cancel")

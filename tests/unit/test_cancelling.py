@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
-from services.mcp.order_execution import CircuitState, ErrorCategory, OrderState
+import pytest
+
+from services.mcp.order_execution import CircuitState, ErrorCategory, OrderNotSent, OrderRejected, OrderState
 from services.mcp.order_execution.gateways.base import NotSent, Rejected, Unknown
 from services.mcp.order_execution.wire import Lane
 from tests.fakes import OPEN_ONLY
-from tests.worlds import ORDER, World, scenario
+from tests.worlds import ORDER, REFUSED, World, scenario
 
 MINE = {**ORDER, "client_order_id": "mine"}
 BRISK = {"retry": {"deadline_seconds": 20, "initial_delay": 0.2, "max_delay": 1.0}}
@@ -146,3 +148,17 @@ async def test_a_cancel_is_pursued_for_a_bounded_time_and_then_by_the_tracker(w:
     assert len(w.exchange.cancels) < 500
     w.exchange.cancel_script.clear()
     assert await call is True
+
+
+@scenario({"retry": {"max_retries": 0}})
+async def test_cancelling_an_order_that_never_left_keeps_it_from_starting_afresh(w: World) -> None:
+    """Whoever was told that it is canceled must not see it placed by a later call."""
+    w.exchange.script.append(REFUSED)
+    with pytest.raises(OrderNotSent):
+        await w.bot.execute_order(MINE)
+    assert (await w.bot.get_order_status("mine")).restartable
+    assert await w.bot.cancel_order("mine") is True
+    with pytest.raises(OrderRejected):
+        await w.bot.execute_order(MINE)
+    assert len(w.exchange.submits) == 1
+    assert w.exchange.named("mine") == []

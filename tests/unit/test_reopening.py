@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.mcp.order_execution import JournalError, JournalUnavailable, OrderState, lifecycle
-from services.mcp.order_execution.models import Order
+from services.mcp.order_execution import JournalError, JournalUnavailable, OrderState, lifecycle, reopening
+from services.mcp.order_execution.models import ZERO, Order
 from services.mcp.order_execution.repairs import RegistryRepairs
 from tests.worlds import ORDER, World, scenario
 
@@ -198,3 +198,61 @@ async def test_an_order_that_is_let_go_while_the_journal_is_read_is_not_written(
     await resuming
     assert w.on_disk("theirs8") is not None
     assert w.on_disk("theirs9") is None
+
+
+@scenario()
+async def test_a_settled_order_that_changes_while_the_journal_is_read_keeps_its_version(w: World) -> None:
+    """B is settled on disk; late truth repairs it while resume() still reads A: the disk follows."""
+    await w.stop_following()
+    core = w.bot._core
+    assert core is not None
+    w.exchange.script.append("fill")
+    await w.bot.execute_order({**ORDER, "client_order_id": "B"})
+    await w.journal.flush()
+    assert (await w.bot.get_order_status("B")).is_settled
+    await fail(w)
+    repairs = RegistryRepairs(core.registry, core.resolver, w.journal, w.clock)
+    theirs = replace(
+        w.exchange.orders["X1"],
+        exchange_order_id="X9",
+        client_order_id="A",
+        state=OrderState.OPEN,
+        filled=ZERO,
+        fills=(),
+    )
+    w.exchange.orders["X9"] = theirs
+    await repairs.adopt(theirs)  # known to memory alone: it is read from the disk one by one
+    get, claim = w.journal.get, w.journal.claim
+
+    async def slow_get(order_id: str) -> Order | None:
+        await asyncio.sleep(0.1)
+        return await get(order_id)
+
+    async def slow_claim() -> list[Order]:
+        await asyncio.sleep(0.1)
+        return list(await claim())
+
+    w.journal.get, w.journal.claim = slow_get, slow_claim  # type: ignore[method-assign]
+    resuming = asyncio.create_task(w.bot.resume())
+    await asyncio.sleep(0.15)
+    await repairs.repair("B", w.exchange.orders["X1"], "late truth")
+    await resuming
+    await w.journal.flush()
+    assert w.journal.health().failure is None
+    assert w.on_disk("B") == core.registry.get("B")
+    assert w.on_disk("A") == core.registry.get("A")
+
+
+@scenario()
+async def test_orders_that_change_without_end_do_not_keep_it_from_ending(w: World) -> None:
+    """The reading of orders one by one is bounded; what is too much is said."""
+    await w.bot.execute_order(ORDER)
+    await w.journal.flush()
+    await fail(w)
+    core = w.bot._core
+    assert core is not None
+    core.registry.changed_since_failure = lambda: {f"o{number}" for number in range(5)}  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reopening, "MAX_READS", 3)
+        with pytest.raises(JournalError, match="3 orders changed"):
+            await reopening.reopen(w.journal, core.registry, w.clock)

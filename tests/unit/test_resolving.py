@@ -24,6 +24,7 @@ from services.mcp.order_execution.gateways.base import (
     NotFound,
     NotSent,
     Rejected,
+    Unavailable,
 )
 from tests.fakes import FOREVER, OPEN_ONLY
 from tests.worlds import ORDER, REFUSED, World, scenario
@@ -224,3 +225,69 @@ def _request() -> Any:
     from services.mcp.order_execution.parameters import parse_request
 
     return parse_request(ORDER, "theirs")
+
+
+@scenario()
+async def test_another_order_under_our_id_is_never_taken_for_ours(w: World) -> None:
+    """It differs in its amount: ours stays unresolved, nothing is sent again, and it is not adopted."""
+    w.exchange.script.append("lost request")
+
+    def usurp(request: Any) -> None:
+        w.exchange.place(replace(request, amount=request.amount * 2))
+
+    w.exchange.before_send = usurp
+    with pytest.raises(OrderUnresolved):
+        await w.bot.execute_order({**MINE, "deadline_seconds": 30})
+    await asyncio.sleep(300)
+    order = await w.bot.get_order_status("mine")
+    assert (order.state, order.exchange_order_id) == (OrderState.UNKNOWN, None)
+    assert len(w.exchange.submits) == 1
+
+
+@pytest.mark.parametrize(
+    ("traits", "place"),
+    [
+        (FOREVER, "query"),
+        (OPEN_ONLY, "query"),
+        (OPEN_ONLY, "open_orders"),
+        (OPEN_ONLY, "closed_orders"),
+        (LISTS_ONLY, "open_orders"),
+        (LISTS_ONLY, "closed_orders"),
+    ],
+)
+def test_unavailable_is_never_not_found(traits: Any, place: str) -> None:
+    """As long as one place where the order may be is silent, it is not sent again."""
+
+    @scenario(traits=traits)
+    async def run(w: World) -> None:
+        w.exchange.script.append("lost request")
+        answer = getattr(w.exchange, place)
+        asked: list[object] = []
+
+        async def silent(*given: object) -> object:
+            asked.append(given)
+            return Unavailable(ErrorCategory.SERVER_ERROR, "503")
+
+        setattr(w.exchange, place, silent)
+        call = asyncio.ensure_future(w.bot.execute_order({**MINE, "deadline_seconds": 600}))
+        await asyncio.sleep(120)
+        assert asked
+        assert len(w.exchange.submits) == 1
+        setattr(w.exchange, place, answer)
+        assert await call == "mine"
+        assert len(w.exchange.named("mine")) == 1
+
+    run()
+
+
+@scenario()
+async def test_a_settle_wait_and_a_second_look_precede_the_resend(w: World) -> None:
+    """Nothing is sent again before the request can no longer arrive; the order is looked at again by then."""
+    w.exchange.script.append("lost request")
+    sent: list[tuple[float, int]] = []
+    w.exchange.before_send = lambda _: sent.append((w.clock.monotonic(), w.exchange.reads.count("query")))
+    assert await w.bot.execute_order(MINE) == "mine"
+    traits = w.exchange.traits
+    (first, looks), (second, looks_by_then) = sent
+    assert second - first >= traits.request_expiry + traits.settle
+    assert looks_by_then - looks >= 2

@@ -139,3 +139,35 @@ def test_latencies_are_kept_up_to_a_bound() -> None:
         counters.acknowledged(float(number))
     assert len(counters.ack_seconds) <= 2_000
     assert counters.ack_seconds[-1] == 4_999.0
+
+
+@scenario()
+async def test_a_caller_cancelled_mid_send_leaves_an_order_that_is_resolved_further(w: World) -> None:
+    """It may have arrived: UNKNOWN at first, found open afterwards, and sent once."""
+    w.exchange.script.append("placed, hang")
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
+    await asyncio.sleep(0.5)
+    w.exchange.down = "503"
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await w.bot.get_order_status("mine")).state is OrderState.UNKNOWN
+    w.exchange.down = None
+    await asyncio.sleep(60)
+    assert (await w.bot.get_order_status("mine")).state is OrderState.OPEN
+    assert len(w.exchange.submits) == 1
+
+
+@pytest.mark.parametrize(("error", "way"), [(90.0, "ahead of"), (-90.0, "behind")])
+def test_no_order_is_placed_by_a_clock_that_is_plainly_wrong(error: float, way: str) -> None:
+    """Lists asked for by time could leave the order out; the caller hears which way it is wrong."""
+
+    @scenario()
+    async def run(w: World) -> None:
+        await w.bot.open()
+        w.exchange.clock_error = error
+        with pytest.raises(OrderNotSent, match=way):
+            await w.bot.execute_order(MINE)
+        assert w.exchange.submits == []
+
+    run()

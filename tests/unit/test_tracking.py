@@ -11,7 +11,8 @@ import pytest
 
 from services.mcp.order_execution import OrderState
 from services.mcp.order_execution.gateways.base import ListScope
-from services.mcp.order_execution.tracking import MAX_SINGLE_LOOKUPS, Tracker
+from services.mcp.order_execution.models import Step
+from services.mcp.order_execution.tracking import FILLS_LOOKS, MAX_SINGLE_LOOKUPS, Tracker
 from tests.fakes import FOREVER, OPEN_ONLY
 from tests.worlds import ORDER, World, scenario
 
@@ -156,3 +157,19 @@ async def test_trades_that_are_not_listed_leave_the_round_incomplete(w: World) -
     w.exchange.trades = trades  # type: ignore[method-assign]
     assert await tracker_of(w).round()
     assert len((await w.bot.get_order_status(order_id)).fills) == 1
+
+
+@scenario(CALM, replace(FOREVER, lists_trades=False))
+async def test_fills_that_are_told_nowhere_are_asked_for_a_bounded_number_of_times(w: World) -> None:
+    """The step is then recorded as not confirmed; how much was filled stays as the exchange told it."""
+    w.exchange.carry_fills = False
+    (order_id,) = await place(w, 1)
+    w.exchange.fill("X1", "0.001")
+    for _ in range(FILLS_LOOKS + 2):
+        await tracker_of(w).round()
+    order = await w.bot.get_order_status(order_id)
+    step = next(item for item in order.confirmations if item.step is Step.FILLS)
+    assert (order.state, order.filled, step.ok) == (OrderState.FILLED, Decimal("0.001"), False)
+    w.exchange.reads.clear()
+    assert await tracker_of(w).round()
+    assert w.exchange.reads == []

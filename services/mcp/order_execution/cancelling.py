@@ -51,15 +51,18 @@ class Canceller:
 
         The wish outlives the call: what is undecided by then goes on being cancelled.
         """
-        order = self._registry.get(order.order_id) or order
-        if order.state.is_final:
-            if order.restartable:  # a call that executes it again just now must not find it free to be sent
-                self._registry.record(lifecycle.canceled_for_good(order, self._clock.now()))
-            return True
-        await self._note_wish(order.order_id)
-        self.pursue(order.order_id)
-        done = await self._registry.wait_until(order.order_id, _is_answered, deadline)
-        return done is not None and done.state.is_final
+        order_id = order.order_id
+        order = self._registry.get(order_id) or order
+        while not order.state.is_final:
+            await self._note_wish(order_id)
+            self.pursue(order_id)
+            done = await self._registry.wait_until(order_id, _is_answered, deadline)
+            if done is None or not done.state.is_final:
+                return False
+            order = self._registry.get(order_id) or done  # it may have been started afresh before we woke
+        if order.restartable:  # a call that executes it again, now or later, must not find it free to be sent
+            self._registry.record(lifecycle.canceled_for_good(order, self._clock.now()))
+        return True
 
     def pursue(self, order_id: str) -> None:
         """Go on cancelling in the background, unless that is under way."""

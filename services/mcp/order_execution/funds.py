@@ -14,6 +14,7 @@ from typing import Final
 
 from .clock import Clock
 from .errors import InsufficientFunds
+from .exact import EXACT
 from .gateways.base import Balances, Unavailable
 from .models import ZERO, EventKind, Fill, OrderEvent, Side, plain_decimal
 from .wire import Wire
@@ -83,7 +84,7 @@ class Funds:
         if self._balances is None:
             return None
         balance = self._balances.currencies.get(currency)
-        return (ZERO if balance is None else balance.free) - self.reserved(currency)
+        return EXACT.subtract(ZERO if balance is None else balance.free, self.reserved(currency))
 
     def _lists(self, currency: str) -> bool:
         return self._balances is not None and currency in self._balances.currencies
@@ -125,13 +126,14 @@ class Funds:
             )
         self.release(order_id)
         self._reserved[order_id] = _Reservation(currency, amount)
-        self._reserved_of[currency] = self.reserved(currency) + amount
+        self._reserved_of[currency] = EXACT.add(self.reserved(currency), amount)
 
     def release(self, order_id: str) -> None:
         """Give an order's funds free: it provably is not at the exchange, or the exchange has blocked them."""
         reservation = self._reserved.pop(order_id, None)
         if reservation is not None:
-            self._reserved_of[reservation.currency] -= reservation.amount
+            held = self._reserved_of[reservation.currency]
+            self._reserved_of[reservation.currency] = EXACT.subtract(held, reservation.amount)
 
     def hear(self, event: OrderEvent) -> None:
         """Follow what happens to orders."""
@@ -149,16 +151,16 @@ class Funds:
 
     def _expect(self, symbol: str, side: Side, fill: Fill) -> None:
         base, _, quote = symbol.partition("/")
-        cost = fill.price * fill.amount
-        sign = 1 if side is Side.BUY else -1
-        self._add(base, sign * fill.amount)
-        self._add(quote.partition(":")[0], -sign * cost)
+        cost = EXACT.multiply(fill.price, fill.amount)
+        bought = side is Side.BUY
+        self._add(base, fill.amount if bought else fill.amount.copy_negate())
+        self._add(quote.partition(":")[0], cost.copy_negate() if bought else cost)
         if fill.fee:
-            self._add(fill.fee_currency, -fill.fee)
+            self._add(fill.fee_currency, fill.fee.copy_negate())
 
     def _add(self, currency: str, amount: Decimal) -> None:
         if currency in self._expected:
-            self._expected[currency] += amount
+            self._expected[currency] = EXACT.add(self._expected[currency], amount)
 
     @property
     def has_baseline(self) -> bool:

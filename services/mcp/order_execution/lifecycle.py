@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
+from .exact import EXACT, total
 from .gateways.base import ExchangeOrder
 from .models import (
     NOTHING,
@@ -311,7 +312,7 @@ def _book_fills(order: Order, seen: ExchangeOrder, now: datetime, events: list[O
 def book_fill(order: Order, fill: Fill, now: datetime, events: list[OrderEvent]) -> Order:
     """Append one new fill and its event. What was filled only ever grows."""
     fills = (*order.fills, fill)
-    booked = sum((item.amount for item in fills), ZERO)
+    booked = total(item.amount for item in fills)
     state = order.state
     if state is OrderState.OPEN:
         state = OrderState.PARTIALLY_FILLED
@@ -396,10 +397,9 @@ def _late_fills(order: Order, seen: ExchangeOrder, now: datetime, *, read: bool)
 
 def average_price(fills: Iterable[Fill]) -> Decimal | None:
     """Volume-weighted price of fills; None where nothing was filled."""
-    amount = cost = ZERO
-    for fill in fills:
-        amount += fill.amount
-        cost += fill.amount * fill.price
+    kept = tuple(fills)
+    amount = total(fill.amount for fill in kept)
+    cost = total(EXACT.multiply(fill.amount, fill.price) for fill in kept)
     return cost / amount if amount else None
 
 
@@ -408,7 +408,7 @@ def total_fees(fills: Iterable[Fill]) -> Mapping[str, Decimal]:
     fees: dict[str, Decimal] = {}
     for fill in fills:
         if fill.fee:
-            fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
+            fees[fill.fee_currency] = EXACT.add(fees.get(fill.fee_currency, ZERO), fill.fee)
     return MappingProxyType(fees) if fees else NOTHING
 
 

@@ -14,6 +14,8 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from .exact import EXACT, total
+
 ZERO: Final = Decimal(0)
 NOTHING: Final[Mapping[str, Decimal]] = MappingProxyType({})
 
@@ -199,12 +201,12 @@ class Order:
     @property
     def remaining(self) -> Decimal:
         """What has not traded; of a final order, what never will."""
-        return self.amount - self.filled
+        return EXACT.subtract(self.amount, self.filled)
 
     @property
     def fills_complete(self) -> bool:
         """True when the known fills add up to ``filled``."""
-        return sum((fill.amount for fill in self.fills), ZERO) == self.filled
+        return total(fill.amount for fill in self.fills) == self.filled
 
     @property
     def is_settled(self) -> bool:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from .errors import InvalidOrder, RiskLimitExceeded
+from .exact import EXACT, is_multiple, total
 from .gateways.base import GatewayTraits, Market, Ticker
 from .models import ZERO, Order, OrderRequest, OrderType, Side, TimeInForce, plain_decimal
 
@@ -65,10 +66,12 @@ def quantise(request: OrderRequest, market: Market) -> OrderRequest:
     stop_price = request.stop_price
     if stop_price is not None:
         stop_price = _in_steps("stop_price", stop_price, market.price_tick, market.symbol)
-    if price is not None and amount * price < market.min_notional:
+    if price is not None and EXACT.multiply(amount, price) < market.min_notional:
         least = plain_decimal(market.min_notional)
         raise InvalidOrder(
-            "amount", f"amount × price of at least {least} {market.quote}", got=plain_decimal(amount * price)
+            "amount",
+            f"amount × price of at least {least} {market.quote}",
+            got=plain_decimal(EXACT.multiply(amount, price)),
         )
     return replace(request, amount=amount, price=price, stop_price=stop_price)
 
@@ -76,7 +79,7 @@ def quantise(request: OrderRequest, market: Market) -> OrderRequest:
 def _in_steps(name: str, value: Decimal, step: Decimal, symbol: str) -> Decimal:
     if step <= 0:
         return value
-    if value % step:
+    if not is_multiple(value, step):
         shown = plain_decimal(step.normalize())
         raise InvalidOrder(name, f"a multiple of {shown} for {symbol}", got=plain_decimal(value))
     return value
@@ -100,7 +103,7 @@ def funds_needed(request: OrderRequest, market: Market, price: Decimal | None) -
     """The currency and amount that an order blocks; None where its cost cannot be told."""
     if request.side is Side.SELL:
         return market.base, request.amount
-    return None if price is None else (market.quote, request.amount * price)
+    return None if price is None else (market.quote, EXACT.multiply(request.amount, price))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class RiskGuard:
         price = estimated_price(request, ticker)
         if price is None:
             raise RiskLimitExceeded("max_order_notional", "the market's price is not known, so neither is the cost")
-        notional = request.amount * price
+        notional = EXACT.multiply(request.amount, price)
         if notional > most:
             raise RiskLimitExceeded(
                 "max_order_notional",
@@ -211,11 +214,8 @@ class RiskGuard:
             return
         if position is None:
             raise RiskLimitExceeded("max_position", f"how much {market.base} the account holds is not known")
-        on_the_way = sum(
-            (o.remaining for o in live if o.side is Side.BUY and o.symbol.partition("/")[0] == market.base),
-            ZERO,
-        )
-        after = position + on_the_way + request.amount
+        buys = (o for o in live if o.side is Side.BUY and o.symbol.partition("/")[0] == market.base)
+        after = total((position, request.amount, *(o.remaining for o in buys)))
         if after > most:
             raise RiskLimitExceeded(
                 "max_position", f"{plain_decimal(after)} {market.base} would be above {plain_decimal(most)}"

@@ -195,6 +195,10 @@ class OrderRegistry:
         self._suspended = False
         self._unwritten.clear()
 
+    def may_be_lost(self, order_id: str) -> bool:
+        """Whether the last change of an order may not be on disk, if the journal failed or is being reopened."""
+        return order_id in self._unwritten
+
     def changed_since_failure(self) -> set[str]:
         """Orders that the journal may not hold as they are: all unsettled ones, and those that changed lately."""
         return self._unwritten | self._live.keys() | self._unsettled.keys()

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from . import bootstrap, lifecycle
+from .admission import admit
 from .alerts import Alerts, Level
 from .calls import Calls, answer_at_close, check_same
 from .clock import Clock, SystemClock
@@ -26,10 +27,10 @@ from .errors import (
     ExchangeUnavailable,
     ExecutorClosed,
     InvalidOrder,
-    JournalError,
     OrderNotFound,
     OrderNotSent,
     OrderRejected,
+    OrderUnresolved,
 )
 from .gateways.base import Gateway
 from .guarded_gateway import GuardedGateway
@@ -46,12 +47,13 @@ from .models import (
 )
 from .monitoring import log_execution_time
 from .parameters import parse_deadline, parse_request
-from .pretrade import check_traits, estimated_price, funds_needed, quantise, trades_at_once
+from .pretrade import trades_at_once
 from .reopening import reopen
 from .repairs import RegistryRepairs
 from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
 from .transaction_log import TransactionLog
+from .verdicts import survives_restart
 from .wire import Lane
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+VERDICT_SECONDS = 1.0
+"""How long the journal may take with a verdict whose caller's deadline has passed."""
 RECONCILIATION_READ_SECONDS = 300.0
 RECONCILIATION_RECOVERY_SECONDS = 60.0
 
@@ -215,20 +219,19 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             async with self._calls.until_closed() as scope:
                 try:
                     return await self._execute(core, request, deadline, known_id=known_id)
-                except OrderRejected:
-                    await self._make_durable(core)
-                    raise
+                except OrderRejected as refusal:
+                    if await self._survives(core, request.client_order_id, deadline):
+                        raise
+                    detail = f"the exchange refused it ({refusal.reason}), but the journal cannot keep that"
+                    raise OrderUnresolved(request.client_order_id, detail) from refusal
         except TimeoutError:
             if scope is None or not scope.expired():
                 raise
             return answer_at_close(core.registry.get(request.client_order_id), request)
 
-    async def _make_durable(self, core: Core) -> None:
-        """Let a verdict reach the disk before its caller: no exchange can tell a refusal again after a crash."""
-        try:
-            await core.ports.journal.flush()
-        except JournalError:
-            _logger.warning("the journal failed; a verdict may not survive a restart")
+    async def _survives(self, core: Core, order_id: str, deadline: float) -> bool:
+        seconds = max(VERDICT_SECONDS, deadline - self.clock.monotonic())
+        return await survives_restart(core.ports.journal, core.registry, order_id, seconds)
 
     async def _execute(self, core: Core, request: OrderRequest, deadline: float, *, known_id: bool) -> Order:
         """Join an order that is known, or place a new one; one call at a time decides for an id."""
@@ -251,7 +254,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         return order
 
     async def _place(self, core: Core, request: OrderRequest, deadline: float, known: Order | None) -> Order:
-        request = await self._pre_commit(core, request, deadline)
+        request = await admit(core, request, deadline)
         order = known or lifecycle.new_order(request, self.clock.now())
         try:
             return await core.submission.place(order, deadline)
@@ -260,32 +263,6 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             current = core.registry.get(order.order_id)
             if current is None or (current.state.is_final and current.exchange_order_id is None):
                 core.funds.release(order.order_id)
-
-    async def _pre_commit(self, core: Core, request: OrderRequest, deadline: float) -> OrderRequest:
-        """Market rules, kill switch, funds, risk limits: nothing was written or sent when one refuses."""
-        core.switch.check(request.client_order_id)
-        check_traits(request, core.ports.gateway.traits, core.ports.gateway.name)
-        market = await core.market(request.symbol, deadline)
-        request = quantise(request, market)
-        await core.wait_recovered(deadline)
-        limits = core.guard.limits
-        ticker = None
-        if limits.need_price(request) or estimated_price(request, None) is None:
-            ticker = await core.ticker(request.symbol, deadline)
-        if market.base in limits.max_position:
-            await core.funds.refresh()
-        order_id = request.client_order_id
-        needed = funds_needed(request, market, estimated_price(request, ticker))
-        await core.funds.reserve(order_id, needed)
-        try:
-            # From here to the order's place among the admitted there is no await: limits hold for concurrent calls.
-            position = core.funds.total(market.base)
-            core.guard.check(request, market, ticker, core.registry.live(), position)
-        except BaseException:
-            core.funds.release(order_id)
-            raise
-        core.guard.admit(request)
-        return request
 
     async def _post_commit(self, core: Core, order: Order) -> None:
         section = core.settings.confirmation
@@ -341,15 +318,18 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         """Cancel an order. True: it will trade no further, whatever it traded before.
 
         False: it may still trade, since the exchange refused, or did not answer within
-        ``retry.deadline_seconds``; in the latter case cancelling goes on. Raises OrderNotFound.
+        ``retry.deadline_seconds``; in the latter case cancelling goes on. Also False for an order that never
+        left while the journal fails: the same id could start afresh after a restart. Raises OrderNotFound.
         """
         core = await self._opened()
         order = await self.get_order_status(order_id)
         deadline = self.clock.monotonic() + core.settings.retry.deadline_seconds
-        done = await core.canceller.cancel(order, deadline)
-        if done:
-            await self._make_durable(core)
-        return done
+        if not await core.canceller.cancel(order, deadline):
+            return False
+        if await self._survives(core, order_id, deadline):
+            return True
+        known = core.registry.get(order_id)
+        return known is not None and known.exchange_order_id is not None  # the exchange can tell that one again
 
     def events(self) -> AsyncIterator[OrderEvent]:
         """Every state change and fill from now on, in order.

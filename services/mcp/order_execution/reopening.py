@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from . import lifecycle
 from .clock import Clock
@@ -12,6 +13,8 @@ from .models import Order, OrderState
 from .registry import OrderRegistry
 
 _logger = logging.getLogger(__name__)
+MAX_READS: Final = 100_000
+"""How many orders are read one by one; orders may go on changing meanwhile."""
 
 
 async def reopen(journal: Journal, registry: OrderRegistry, clock: Clock) -> None:
@@ -29,11 +32,17 @@ async def reopen(journal: Journal, registry: OrderRegistry, clock: Clock) -> Non
         _logger.warning("closing the failed journal: %s", error)  # memory knows what was lost, and writes it again
     await journal.open()
     written: dict[str, Order | None] = {order.order_id: order for order in await journal.claim()}
-    for order_id in registry.changed_since_failure():
-        if order_id not in written:
-            written[order_id] = await journal.get(order_id)
+    for _ in range(MAX_READS):
+        unread = registry.changed_since_failure() - written.keys()
+        if not unread:
+            break
+        order_id = min(unread)
+        written[order_id] = await journal.get(order_id)
+    else:
+        raise JournalError(
+            f"{MAX_READS} orders changed since the journal failed, and more: restart to recover from it"
+        )
     # From here on there is no await until everything is written: no event can come in between.
-    ours = registry.changed_since_failure()
     registry.go_on()
     for order_id, before in written.items():
         current = registry.get(order_id)
@@ -42,10 +51,6 @@ async def reopen(journal: Journal, registry: OrderRegistry, clock: Clock) -> Non
         elif before != current:
             version = 0 if before is None else before.version
             registry.record(lifecycle.rewritten(current, version, clock.now()))
-    for order_id in ours - written.keys():
-        current = registry.get(order_id)
-        if current is not None:
-            registry.record(lifecycle.rewritten(current, 0, clock.now()))
     await journal.flush()
 
 
