@@ -20,9 +20,9 @@ async def test_a_refusal_that_the_journal_cannot_keep_is_unresolved(w: World) ->
     await w.bot.open()
     w.exchange.script.append(Rejected("min_notional"))
     w.exchange.before_send = lambda _: w.journal.fail_next()
-    with pytest.raises(OrderUnresolved, match="min_notional.*journal"):
+    with pytest.raises(OrderUnresolved, match=r"min_notional.*journal"):
         await w.bot.execute_order(MINE)
-    with pytest.raises(OrderUnresolved, match="min_notional.*journal"):
+    with pytest.raises(OrderUnresolved, match=r"min_notional.*journal"):
         await w.bot.execute_order(MINE)
     await w.bot.resume()
     with pytest.raises(OrderRejected, match="min_notional"):
@@ -64,7 +64,7 @@ async def test_a_disk_that_hangs_does_not_hold_the_caller_for_ever(w: World) -> 
 
 @scenario(NO_RETRY)
 async def test_a_cancel_of_an_order_that_never_left_is_not_true_while_the_journal_fails(w: World) -> None:
-    """After a restart the id could start afresh, so nobody is promised that it will not; True once it is durable."""
+    """After a restart the id could start afresh, so that is not promised; True once durable."""
     w.exchange.script.append(REFUSED)
     with pytest.raises(OrderNotSent):
         await w.bot.execute_order(MINE)
@@ -93,7 +93,7 @@ async def test_a_cancel_that_the_exchange_can_tell_again_is_true_while_the_journ
 
 @scenario(NO_RETRY)
 async def test_a_cancel_that_waits_while_the_journal_is_opened_anew_is_for_good(w: World) -> None:
-    """The intent was written though reported as failed; it is closed beneath the cancel, and does not start afresh."""
+    """The intent was written though reported as failed; it is closed beneath the cancel, for good."""
     await w.bot.open()
     w.journal.fail_next(written=True)
     with pytest.raises(JournalUnavailable):
