@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from services.mcp.order_execution import ErrorCategory, ReliableOrderExecutor
+from services.mcp.order_execution import ErrorCategory, OrderExecutionError, ReliableOrderExecutor
+from services.mcp.order_execution.alerts import Alerts, Level
+from services.mcp.order_execution.core import Core
 from services.mcp.order_execution.gateways.base import NotSent
 from services.mcp.order_execution.journals.codec import decode_event, decode_order
 from services.mcp.order_execution.journals.memory import MemoryJournal, MemoryStore
 from services.mcp.order_execution.models import Order
-from tests.fakes import FOREVER, FakeExchange
+from tests.fakes import FOREVER, FakeExchange, RecordingSink
 from tests.virtual_time import VirtualClock, run_virtual
+
+T = TypeVar("T")
 
 ORDER: dict[str, Any] = {"symbol": "BTC/USD", "side": "buy", "type": "limit", "amount": "0.1", "price": "50000"}
 CONFIG: dict[str, Any] = {"transaction_log": {"path": None}}
@@ -39,6 +43,27 @@ class World:
         )
         return self.bot
 
+    @property
+    def core(self) -> Core:
+        """The wired parts of the bot, once it is open."""
+        assert self.bot._core is not None
+        return self.bot._core
+
+    async def listen(self) -> RecordingSink:
+        """Open the bot, and hear all of its alerts."""
+        sink = RecordingSink()
+        self.bot.alerts = Alerts([sink], self.clock, min_level=Level.INFO, min_interval_seconds=0.0)
+        await self.bot.open()
+        return sink
+
+    async def until_sent(self, count: int = 1) -> None:
+        """Wait until the exchange was sent so many orders; for a minute at most."""
+        for _ in range(6_000):
+            if len(self.exchange.submits) >= count:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"{len(self.exchange.submits)} of {count} orders were sent")
+
     def background(self, call: Coroutine[Any, Any, Any]) -> None:
         """Let a call run that nobody waits for, and that may die with its process."""
         self._tasks.append(asyncio.get_running_loop().create_task(call, name="call"))
@@ -46,7 +71,7 @@ class World:
     async def stop_following(self) -> None:
         """Let the background tracking see nothing more, so that only a reconciliation can."""
 
-        async def see_nothing() -> bool:
+        async def see_nothing(*, with_fills: bool = True) -> bool:
             return True
 
         await self.bot.open()
@@ -80,6 +105,14 @@ class World:
         """The kinds of events that the disk holds of an order, once everything so far is durable."""
         await self.journal.flush()
         return [str(decode_event(event)["kind"]) for event in self.store.events.get(order_id, ())]
+
+
+async def outcome(call: Awaitable[T]) -> T | OrderExecutionError:
+    """What a call came to: its result, or the error of ours that it raised."""
+    try:
+        return await call
+    except OrderExecutionError as error:
+        return error
 
 
 def scenario(config: dict[str, Any] | None = None, traits: Any = FOREVER) -> Callable[..., Callable[[], None]]:

@@ -1,4 +1,4 @@
-"""Seed 000 as written: the usage block of the synchronous engine, and its example, in an empty directory."""
+"""The synchronous engine as a whole: seed 000 as written, its example, and what outlives its thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
+
+from services.mcp.order_execution.errors import JournalLocked
+from services.mcp.order_execution.journals.sqlite import SQLiteJournal
+from tests.unit.trading_system.engine_world import EngineWorld, kill_the_thread, limit, until
+from trading_system.execution import EngineDied, NobitexExecutionEngine, OrderStatus, PositionBook
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = Path(__file__).with_name("seed_000_usage.txt")
@@ -74,3 +82,76 @@ def test_the_example_runs_without_asking(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "canceled: True" in result.stdout
     assert "reconciliation clean: True" in result.stdout
+
+
+def test_a_new_engine_after_the_thread_died(tmp_path: Path) -> None:
+    """On the same journal, at once, and without a stop of the old one: as EngineDied says."""
+    world = EngineWorld(tmp_path)
+    engine = world.engine(SQLiteJournal(tmp_path / "j.db", world.clock))
+    assert engine.execute_order(limit()).success
+    with pytest.raises(JournalLocked):
+        world.engine(SQLiteJournal(tmp_path / "j.db", world.clock))
+    kill_the_thread(engine)
+    with pytest.raises(EngineDied, match="start a new engine"):
+        engine.execute_order(limit())
+    other = world.engine(SQLiteJournal(tmp_path / "j.db", world.clock))
+    known = other.get_order("o1")
+    assert known is not None
+    assert known.status is OrderStatus.OPEN
+    world.exchange.fill("X1", "0.1")
+    book = other.positions
+    assert isinstance(book, PositionBook)
+    until(lambda: book.position("BTC/USD").quantity != 0)
+    assert other.execute_order(limit()).success
+    assert world.exchange.placed == ["o1"]
+    world.stop()
+
+
+def test_the_same_engine_starts_again_after_its_thread_died(tmp_path: Path) -> None:
+    """With what is on its disk."""
+    section = {"exchange_adapter": "mock", "journal_path": str(tmp_path / "j.db")}
+    section |= {"positions_path": str(tmp_path / "p.db"), "transaction_log_path": str(tmp_path / "log")}
+    engine = NobitexExecutionEngine({"execution_engine": section})
+    engine.start()
+    assert engine.execute_order(limit(price="20000", quantity="0.001")).success
+    kill_the_thread(engine)
+    engine.start()
+    assert engine.get_order("o1") is not None
+    assert engine.execute_order(limit("o2", price="20000", quantity="0.001")).success
+    engine.stop()
+    engine.stop()
+
+
+def test_an_order_in_flight_when_the_thread_dies_is_resolved_by_the_next_engine(tmp_path: Path) -> None:
+    """Its caller hears that it is unresolved, it is durable that it may have left, and nothing is sent twice."""
+    world = EngineWorld(tmp_path)
+    engine = world.engine(SQLiteJournal(tmp_path / "j.db", world.clock))
+    world.exchange.script.append("placed, hang")
+    with ThreadPoolExecutor(1) as pool:
+        caller = pool.submit(engine.execute_order, limit())
+        until(lambda: world.exchange.placed == ["o1"])
+        kill_the_thread(engine)
+        assert caller.result(10).unresolved
+    engine.stop()
+    other = world.engine(SQLiteJournal(tmp_path / "j.db", world.clock))
+    assert other.execute_order(limit()).success
+    assert world.exchange.placed == ["o1"]
+    world.stop()
+
+
+def test_positions_go_on_after_a_slow_moment(tmp_path: Path) -> None:
+    """More events than can be kept unread, while positions were written slowly: none is missing at the end."""
+    world = EngineWorld(tmp_path)
+    engine = world.engine()
+    assert engine._executor is not None
+    assert engine._executor._core is not None
+    book = engine.positions
+    assert isinstance(book, PositionBook)
+    for subscription in engine._executor._core.registry._subscriptions:
+        subscription._max_unread = 5
+    with book._lock:  # nothing can be written meanwhile
+        for number in range(8):
+            world.exchange.script.append("fill")
+            assert engine.execute_order(limit(f"o{number}")).success
+    until(lambda: str(book.position("BTC/USD").quantity) == "0.8")
+    world.stop()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from services.mcp.order_execution import lifecycle
+from services.mcp.order_execution import fills, lifecycle
 from services.mcp.order_execution.gateways.base import ExchangeOrder
 from services.mcp.order_execution.journals.codec import decode_event, decode_order, encode_event, encode_order
 from services.mcp.order_execution.models import (
@@ -67,7 +67,7 @@ class Life(RuleBasedStateMachine):
             state=state or natural,
             filled=filled,
             fills=trades,
-            average_price=lifecycle.average_price(trades),
+            average_price=fills.average_price(trades),
             created_at=AT,
             updated_at=AT,
         )

@@ -244,18 +244,23 @@ async def test_events_configuration_and_the_end(d: Desk) -> None:
         await d.bot.execute_order(ORDER)
 
 
-def test_orders_that_may_still_trade_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only final ones make room."""
-    monkeypatch.setattr("services.mcp.order_execution.basic_executor.MAX_REMEMBERED", 2)
+def test_orders_that_ended_long_ago_keep_their_totals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only ended ones make room, and they answer still: for their status, and when they are executed again."""
+    monkeypatch.setattr("services.mcp.order_execution.basic_executor.MAX_REMEMBERED", 1)
 
     @desk()
     async def run(d: Desk) -> None:
-        d.exchange.script.extend(["ok", "fill", "ok", "ok"])
+        d.exchange.script.extend(["ok", "fill", "fill", "ok"])
         ids = [await d.bot.execute_order(ORDER) for _ in range(4)]
-        with pytest.raises(OrderNotFound):
-            await d.bot.get_order_status(ids[1])
-        for order_id in (ids[0], ids[2], ids[3]):
-            await d.bot.get_order_status(order_id)
+        old = await d.bot.get_order_status(ids[1])
+        assert (old.state, old.filled, old.fills) == (OrderState.FILLED, Decimal("0.1"), ())
+        assert len((await d.bot.get_order_status(ids[2])).fills) == 1
+        for order_id in (ids[0], ids[3]):
+            assert (await d.bot.get_order_status(order_id)).state is OrderState.OPEN
+        assert await d.bot.execute_order({**ORDER, "client_order_id": ids[1]}) == ids[1]
+        assert (await d.bot.get_execution_stats()).fills == 2
+        assert (await d.bot.reconcile_orders()).total_orders == 3
+        assert len(d.exchange.placed) == 4
 
     run()
 

@@ -57,7 +57,7 @@ def test_a_transaction_log_can_be_done_without() -> None:
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        ({"gateway": {"name": "ccxt", "exchange": "binance"}}, "gateway.name"),
+        ({"gateway": {"name": "ccxt", "exchange": "nowhere"}}, "gateway.exchange"),
         ({"journal": {"url": "postgresql://somewhere/orders"}}, "journal.url"),
     ],
 )

@@ -222,7 +222,7 @@ async def test_an_intent_that_fails_beneath_a_wish_to_cancel_is_taken_back(world
     with pytest.raises(OrderNotSent):
         await call
     order = await world.bot.get_order_status("o1")
-    assert order.state is OrderState.EXPIRED
+    assert (order.state, order.restartable) == (OrderState.CANCELED, False)
     await world.bot.resume()
     await asyncio.sleep(30)
     assert world.exchange.placed == []

@@ -959,11 +959,12 @@ async def test_a_timeout_of_another_part_is_not_mistaken_for_a_close(w: World) -
     """It reaches the caller as what it is, and nothing was sent."""
     await w.bot.open()
 
-    async def slow(event: object) -> None:
-        raise TimeoutError("the disk took too long")
+    def slow(*_: object) -> None:
+        raise TimeoutError("the limits took too long")
 
-    w.journal.commit = slow  # type: ignore[method-assign]
-    with pytest.raises(TimeoutError, match="the disk took too long"):
+    assert w.bot._core is not None
+    w.bot._core.guard.check = slow  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError, match="the limits took too long"):
         await w.bot.execute_order(ORDER)
     assert w.exchange.submits == []
     assert (await w.bot.get_execution_stats()).orders["failed"] == 1

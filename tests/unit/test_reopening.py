@@ -253,6 +253,6 @@ async def test_orders_that_change_without_end_do_not_keep_it_from_ending(w: Worl
     assert core is not None
     core.registry.changed_since_failure = lambda: {f"o{number}" for number in range(5)}  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reopening, "MAX_READS", 3)
+        patch.setattr(reopening, "MAX_ORDERS", 3)
         with pytest.raises(JournalError, match="3 orders changed"):
-            await reopening.reopen(w.journal, core.registry, w.clock)
+            await reopening.reopen(w.journal, core.registry, w.clock, core.take_over)

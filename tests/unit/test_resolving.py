@@ -209,10 +209,10 @@ async def test_a_defect_while_resolving_is_told_and_the_order_is_followed_all_th
     assert core is not None
     look, failures = core.resolver.look, [RuntimeError("defect")]
 
-    async def stumble(order: Any) -> Any:
+    async def stumble(*asked: Any, **how: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await look(order)
+        return await look(*asked, **how)
 
     core.resolver.look = stumble  # type: ignore[method-assign]
     with pytest.raises(OrderUnresolved):

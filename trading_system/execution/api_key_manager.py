@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -13,12 +14,16 @@ from typing import Any, Final, Protocol
 
 from pydantic import SecretStr
 
+from services.mcp.order_execution.clock import SystemClock
 from services.mcp.order_execution.config_sources import read_dotenv
 from services.mcp.order_execution.credentials import exchange_credentials
 from services.mcp.order_execution.errors import ConfigurationError
 
+_logger = logging.getLogger(__name__)
+
 KEYRING_SERVICE: Final = "order-execution"
-_ED25519_BYTES: Final = 32
+_ED25519_BYTES: Final = (32, 64)
+"""A private key alone, or with the public one after it."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]{20,512}")
 
 
@@ -115,7 +120,8 @@ class APIKeyManager:
             return {}
         try:
             names = {name: keyring.get_password(KEYRING_SERVICE, f"{exchange}_{name}") for name in _NAMES}
-        except KeyringError:
+        except KeyringError as error:
+            _logger.warning("the keyring cannot be read: %s", type(error).__name__)
             return {}
         return {name: value for name, value in names.items() if value}
 
@@ -135,24 +141,29 @@ class APIKeyManager:
             problems += _nobitex_problems(key, secret)
         return KeyReport(not problems, tuple(problems))
 
-    async def verify(self, credentials: APICredentials, verifier: KeyVerifier) -> KeyReport:
+    async def verify(
+        self,
+        credentials: APICredentials,
+        verifier: KeyVerifier | None = None,
+        *,
+        base_url: str | None = None,
+        timeout_seconds: float = 15.0,
+    ) -> KeyReport:
         """Ask the exchange what the key may do, after its form was checked.
 
-        Raises ExchangeUnavailable when the exchange does not answer: that says nothing about the key.
+        ``verifier`` answers for the exchange; without one Nobitex is asked, or another host (``base_url``: the
+        sandbox, a proxy). Raises ExchangeUnavailable when the exchange does not answer: that says nothing about
+        the key. Raises ConfigurationError for another exchange than Nobitex without a verifier.
         """
         report = self.validate(credentials)
         if not report.valid:
             return report
+        asked = _Nobitex(credentials, base_url, timeout_seconds) if verifier is None else verifier
         try:
-            permissions = await verifier.key_permissions()
+            permissions = await asked.key_permissions()
         except ConfigurationError as error:
             return KeyReport(valid=False, problems=(f"the exchange does not accept it: {error}",))
-        warnings = []
-        if any("withdraw" in permission.lower() for permission in permissions):
-            warnings.append("this key may withdraw; an executor needs no more than trading: make a key without it")
-        if permissions and not any("trade" in permission.lower() for permission in permissions):
-            warnings.append("this key may not trade")
-        return KeyReport(valid=True, warnings=tuple(warnings), permissions=permissions)
+        return KeyReport(True, warnings=_warnings(credentials, permissions), permissions=permissions)
 
     @staticmethod
     def obfuscate(secret: str | SecretStr | None) -> str:
@@ -164,6 +175,49 @@ class APIKeyManager:
 
 
 _NAMES: Final = ("api_key", "api_secret")
+
+
+class _Nobitex:
+    """Asks Nobitex about a key through the production gateway. Raises ConfigurationError for other exchanges."""
+
+    def __init__(self, credentials: APICredentials, base_url: str | None, timeout_seconds: float) -> None:
+        if credentials.exchange != "nobitex":
+            raise ConfigurationError(
+                f"exchange: {credentials.exchange!r} cannot be asked about its keys; give a verifier",
+                field="exchange",
+            )
+        from services.mcp.order_execution.gateways.nobitex import NobitexGateway  # noqa: PLC0415
+        from services.mcp.order_execution.gateways.nobitex.signing import make_signer  # noqa: PLC0415
+
+        secret = credentials.api_secret
+        signer = make_signer(
+            credentials.api_key.get_secret_value(), None if secret is None else secret.get_secret_value()
+        )
+        self._gateway = NobitexGateway(
+            signer, SystemClock(), timeout_seconds=timeout_seconds, base_url=base_url, streams=False
+        )
+
+    async def key_permissions(self) -> tuple[str, ...]:
+        """What the key may do. Raises ExchangeUnavailable, and ConfigurationError when it is not accepted."""
+        await self._gateway.open()
+        try:
+            return await self._gateway.key_permissions()
+        finally:
+            await self._gateway.close()
+
+
+def _warnings(credentials: APICredentials, permissions: tuple[str, ...]) -> tuple[str, ...]:
+    """What the owner of an accepted key should know of it."""
+    if credentials.exchange == "nobitex" and credentials.api_secret is None:
+        return ("a session token may do all that its user may, withdrawing included: prefer an API key",)
+    if not permissions:
+        return ("the exchange does not say what this key may do: see there that it may not withdraw",)
+    warnings = []
+    if any("withdraw" in permission.lower() for permission in permissions):
+        warnings.append("this key may withdraw; an executor needs no more than trading: make a key without it")
+    if not any("trade" in permission.lower() for permission in permissions):
+        warnings.append("this key may not trade")
+    return tuple(warnings)
 
 
 def _credentials(exchange: str, keys: Mapping[str, Any], source: str) -> APICredentials:
@@ -180,7 +234,7 @@ def _nobitex_problems(key: str, secret: str | None) -> list[str]:
     size = _decoded_size(secret)
     if size is None:
         return ["api_secret: not base64; expected the Ed25519 private key as Nobitex shows it"]
-    return [] if size >= _ED25519_BYTES else [f"api_secret: {size} bytes; an Ed25519 private key has 32"]
+    return [] if size in _ED25519_BYTES else [f"api_secret: {size} bytes; an Ed25519 private key has 32"]
 
 
 def _decoded_size(text: str) -> int | None:

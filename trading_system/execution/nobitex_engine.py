@@ -6,7 +6,6 @@ circuit, tracking and reconciliation are the core's. It may be called from many 
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import threading
@@ -14,42 +13,36 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
 from services.mcp.order_execution import (
-    CircuitOpen,
-    OrderEvent,
     OrderExecutionError,
     OrderNotFound,
-    OrderRejected,
-    OrderState,
     OrderUnresolved,
     ReliableOrderExecutor,
 )
 from services.mcp.order_execution.clock import SystemClock
-from services.mcp.order_execution.errors import (
-    ConfigurationError,
-    ExecutorClosed,
-    InvalidOrder,
-    JournalUnavailable,
-    OrderNotSent,
-)
-from services.mcp.order_execution.models import EventKind, Fill
+from services.mcp.order_execution.errors import InvalidOrder
+from services.mcp.order_execution.metrics import LANES, Metrics
+from services.mcp.order_execution.models import CircuitState
 from services.mcp.order_execution.models import Order as CoreOrder
 from services.mcp.order_execution.pretrade import trades_at_once
 from services.mcp.order_execution.transaction_log import TransactionLog
 
 from .api_key_manager import APIKeyManager
-from .loop_thread import EngineDied, LoopThread
-from .orders import Order, OrderFill, OrderSide
+from .fill_follower import FillFollower
+from .loop_thread import CalledFromWithin, EngineDied, LoopThread
+from .orders import Order
+from .outcomes import Known, message_of, outcome_of, phase_of, standing
 from .positions import PositionBook, PositionManager
 from .results import ExecutionOutcome, ExecutionPhase, ExecutionResult
 from .risk import NoFurtherLimits, OrderForbidden, RiskManager
 from .settings import EngineSettings, core_config, load_engine_settings
 from .transaction_logger import TransactionLogger
-from .translation import client_order_id, core_params, engine_order, milliseconds
+from .translation import client_order_id, core_params, engine_order, parse_timeout
+from .under_way import UnderWay
 
 __all__ = ["EngineDied", "ExecutionPhase", "ExecutionResult", "NobitexExecutionEngine"]
 
@@ -58,17 +51,26 @@ _logger = logging.getLogger(__name__)
 START_SECONDS: Final = 60.0
 ANSWER_MARGIN_SECONDS: Final = 30.0
 """How much longer than its own deadline an order may take before the engine gives up waiting for the answer."""
-CATCH_UP: Final = timedelta(days=7)
-"""How far back fills are told to the position manager again at the start; each counts once all the same."""
 NAMES_MAX: Final = 100_000
-_COMMIT_ERRORS: Final = (CircuitOpen, JournalUnavailable, OrderRejected, OrderUnresolved)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of ``execute_order``."""
+
+    executor: ReliableOrderExecutor
+    order_id: str
+    key: str | None
+    """The client order id; None where no order can have the caller's id."""
+    started: float
 
 
 class NobitexExecutionEngine:
     """Executes orders on Nobitex or, with ``exchange_adapter: "mock"``, on a paper exchange of our own.
 
     ``positions`` and ``risk`` are told of fills and asked before orders; the defaults keep positions in a file and
-    know the configured limits. ``executor`` replaces the core, for tests. Raises ConfigurationError.
+    know the configured limits. ``metrics`` is what the core counts in; the default has a registry of its own.
+    ``executor`` replaces the core, for tests. Raises ConfigurationError.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class NobitexExecutionEngine:
         positions: PositionManager | None = None,
         risk: RiskManager | None = None,
         keys: APIKeyManager | None = None,
+        metrics: Metrics | None = None,
         executor: ReliableOrderExecutor | None = None,
     ) -> None:
         self.settings: EngineSettings = load_engine_settings(config)
+        self._metrics = metrics or (Metrics() if executor is None else executor.metrics)
         self._keys = keys or APIKeyManager()
         self._risk = risk or NoFurtherLimits()
         self._positions = positions
@@ -88,11 +92,16 @@ class NobitexExecutionEngine:
         self._given_executor = executor
         self._executor: ReliableOrderExecutor | None = None
         self._log: TransactionLogger | None = None
-        self._thread = LoopThread("execution-engine")
+        wait = self.settings.execution_engine.stop_timeout + START_SECONDS
+        self._thread = LoopThread("execution-engine", self._release, wait)
         self._life = threading.RLock()
+        self._books = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._names: dict[str, str] = {}
-        self._follower: asyncio.Task[None] | None = None
+        self._under_way = UnderWay()
+        self._opened: ReliableOrderExecutor | None = None
+        """What must be closed before the loop ends, however it ends."""
+        self._follower: FillFollower | None = None
 
     # ---- start and stop -----------------------------------------------------------------------------------
 
@@ -100,6 +109,11 @@ class NobitexExecutionEngine:
     def is_running(self) -> bool:
         """Whether orders can be executed."""
         return self._executor is not None and self._thread.alive
+
+    @property
+    def metrics(self) -> Metrics:
+        """The core's Prometheus metrics, which count on over a stop and a start; ``serve(port)`` shows them."""
+        return self._metrics
 
     @property
     def positions(self) -> PositionManager | None:
@@ -114,12 +128,13 @@ class NobitexExecutionEngine:
     def start(self) -> None:
         """Open journal and exchange, and begin to resolve what an earlier life left; harmless when repeated.
 
-        Raises ConfigurationError, JournalError (JournalLocked when another engine runs on the same journal),
-        ExchangeUnavailable, EngineDied.
+        After the thread died it starts anew. Raises ConfigurationError, JournalError (JournalLocked when another
+        engine runs on the same journal), ExchangeUnavailable, EngineDied.
         """
         with self._life:
             if self.is_running:
                 return
+            self._bury()
             executor = self._given_executor or self._make_executor()
             if self._positions is None:
                 path = self.settings.execution_engine.positions_path
@@ -132,6 +147,15 @@ class NobitexExecutionEngine:
                 raise
             self._executor = executor
             atexit.register(self._stop_at_exit)
+
+    def _bury(self) -> None:
+        """Let go of what an engine whose thread died still holds; what it did not write is resolved anew."""
+        if self._executor is None:
+            return
+        try:
+            self.stop()
+        except (OrderExecutionError, TimeoutError):
+            _logger.exception("what the engine that died held could not be released")
 
     def _stop_at_exit(self) -> None:
         """A script that ends without ``stop()`` still leaves a clean journal behind."""
@@ -154,17 +178,18 @@ class NobitexExecutionEngine:
             log = TransactionLog(
                 engine.transaction_log_path, SystemClock(), redact=[item for item in secrets if item]
             )
-        return ReliableOrderExecutor(config, transaction_log=log)
+        for lane in LANES:
+            self._metrics.breaker_changed(lane, CircuitState.CLOSED)  # whatever an earlier life ended with
+        return ReliableOrderExecutor(config, transaction_log=log, metrics=self._metrics)
 
     async def _open(self, executor: ReliableOrderExecutor) -> None:
-        try:
-            await executor.open()
-        except BaseException:
-            await executor.close()
-            raise
+        self._opened = executor
+        await executor.open()
         log = executor.transaction_log
         self._log = None if log is None else TransactionLogger(log=log)
-        self._follower = asyncio.get_running_loop().create_task(self._follow(executor), name="fills")
+        if self._positions is not None:
+            self._follower = FillFollower(executor, self._positions, self._log, self._name_of)
+            self._follower.start()
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let what is in flight finish, release everything; harmless when repeated.
@@ -175,26 +200,35 @@ class NobitexExecutionEngine:
         atexit.unregister(self._stop_at_exit)
         with self._life:
             executor, self._executor = self._executor, None
-            wait = (self.settings.execution_engine.stop_timeout if timeout is None else timeout) + START_SECONDS
+            seconds = self.settings.execution_engine.stop_timeout if timeout is None else max(0.0, timeout)
+            wait = seconds + START_SECONDS
             try:
                 if executor is not None and self._thread.alive:
-                    self._thread.call(self._close(executor), wait)
+                    with suppress(EngineDied):  # then it is released at the end of the thread
+                        self._thread.call(self._release(), wait)
             finally:
                 self._given_executor = None
-                self._thread.stop(wait)
-                if self._own_positions is not None:
-                    self._own_positions.close()
-                    self._positions = self._own_positions = None
+                try:
+                    self._thread.stop(wait)
+                finally:
+                    if self._own_positions is not None:
+                        self._own_positions.close()
+                        self._positions = self._own_positions = None
+            if executor is not None and self._thread.end_error is not None:
+                raise self._thread.end_error
 
-    async def _close(self, executor: ReliableOrderExecutor) -> None:
+    async def _release(self) -> None:
+        """Close what is open. Also run when the loop ends by itself: a new engine must be able to start."""
+        executor = self._opened
+        if executor is None:
+            return
         try:
             await executor.close()
         finally:
             follower, self._follower = self._follower, None
             if follower is not None:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(START_SECONDS / 2):
-                        await asyncio.gather(follower, return_exceptions=True)
+                await follower.close(START_SECONDS / 2)
+        self._opened = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -212,84 +246,131 @@ class NobitexExecutionEngine:
 
         The same order again gives the same answer and never a second order, before or after a restart. ``timeout``
         (seconds) shortens ``execution_engine.order_timeout``. Never raises for what becomes of an order: refusals,
-        failures and the unresolved are results. Raises EngineDied when the engine is not running.
+        failures and the unresolved are results. A refusal of this call (a bad timeout, the risk manager, other
+        parameters under a known id) says nothing of an order that was placed before: then its record is told.
+
+        Raises EngineDied when the engine is not running, or dies meanwhile: the order may be at the exchange.
         """
-        started = time.monotonic()
-        executor = self._running()
-        order_id = str(getattr(order, "order_id", ""))
+        key = None
+        with suppress(InvalidOrder):
+            key = client_order_id(getattr(order, "order_id", None))
+        call = _Call(self._running(), str(getattr(order, "order_id", "")), key, time.monotonic())
+        with self._under_way.call(key):
+            return self._decide(call, order, timeout)
+
+    def _decide(self, call: _Call, order: Order, timeout: float | None) -> ExecutionResult:
+        params: dict[str, Any] | None = None
         try:
             params = core_params(order)
             self._name(params["client_order_id"], order.order_id)
-            self._phase(order_id, ExecutionPhase.PRE_COMMIT, order.to_dict())
-            self._risk.check_order(order)
+            self._phase(call.order_id, ExecutionPhase.PRE_COMMIT, order.to_dict())
+            limit = self._limit(call.executor, timeout)
+            self._ask_risk_manager(order)
         except (OrderForbidden, InvalidOrder) as error:
-            return self._answer(order_id, started, None, error, ExecutionPhase.PRE_COMMIT)
+            return self._refused(call, params, error)
         if timeout is not None:
             params["deadline_seconds"] = timeout
-        limit = (timeout or self.settings.execution_engine.order_timeout) + ANSWER_MARGIN_SECONDS
-        limit += self.settings.execution_engine.confirmation_timeout
         try:
-            known = self._thread.call(self._execute(executor, params), limit)
-        except (OrderExecutionError, InvalidOrder) as error:
-            return self._failed(executor, order_id, started, error)
+            placed = self._thread.call(self._execute(call.executor, params), limit)
+        except (EngineDied, CalledFromWithin):
+            raise
+        except OrderExecutionError as error:
+            return self._answer(call, self._look(call), error)
         except TimeoutError:
-            unresolved = OrderUnresolved(order_id, "the engine did not answer in time; it goes on finding out")
-            return self._answer(order_id, started, None, unresolved, ExecutionPhase.COMMIT)
-        return self._answer(order_id, started, known, None, ExecutionPhase.POST_COMMIT)
+            unresolved = OrderUnresolved(call.order_id, "the engine did not answer in time; it goes on finding out")
+            return self._answer(call, Known(), unresolved)
+        except Exception as error:
+            _logger.exception("executing order %s failed", call.order_id)
+            return self._answer(call, Known(), OrderUnresolved(call.order_id, f"a defect: {type(error).__name__}"))
+        return self._answer(call, Known(placed, told=True), None)
+
+    def _limit(self, executor: ReliableOrderExecutor, timeout: object) -> float:
+        """Seconds that the answer may take. Raises InvalidOrder for a bad ``timeout``."""
+        core = executor.settings
+        seconds = parse_timeout(timeout, core.retry.deadline_seconds)
+        waits = core.confirmation.timeout_seconds + self.settings.execution_engine.confirmation_timeout
+        return seconds + waits + ANSWER_MARGIN_SECONDS
+
+    def _ask_risk_manager(self, order: Order) -> None:
+        """Raise OrderForbidden, also where the risk manager itself fails."""
+        try:
+            self._risk.check_order(order)
+        except OrderForbidden:
+            raise
+        except Exception as error:
+            _logger.exception("the risk manager failed on %s", order.order_id)
+            raise OrderForbidden(f"the risk manager failed: {type(error).__name__}") from error
 
     def _name(self, known_as: str, order_id: str) -> None:
         """Remember what the caller calls an order, for as many as may be in flight."""
         if known_as != order_id:
-            self._names[known_as] = order_id
-            while len(self._names) > NAMES_MAX:
-                self._names.pop(next(iter(self._names)), None)
+            with self._books:
+                self._names[known_as] = order_id
+                while len(self._names) > NAMES_MAX:
+                    del self._names[next(iter(self._names))]
 
-    async def _execute(self, executor: ReliableOrderExecutor, params: dict[str, Any]) -> CoreOrder:
+    def _name_of(self, known_as: str) -> str:
+        return self._names.get(known_as, known_as)
+
+    async def _execute(self, executor: ReliableOrderExecutor, params: dict[str, Any]) -> CoreOrder | None:
         """Place the order; where it trades at once, wait a moment for its end."""
         order_id = await executor.execute_order(params)
-        order = await executor.get_order_status(order_id)
-        if trades_at_once(order) and not order.state.is_final:
-            with suppress(TimeoutError):
-                timeout = self.settings.execution_engine.confirmation_timeout
-                order = await executor.wait_for_order(order_id, timeout)
-        return await executor.get_order_status(order_id)
+        order = None
+        try:
+            order = await executor.get_order_status(order_id)
+            if trades_at_once(order) and not order.state.is_final:
+                with suppress(TimeoutError):
+                    timeout = self.settings.execution_engine.confirmation_timeout
+                    order = await executor.wait_for_order(order_id, timeout)
+            return await executor.get_order_status(order_id)
+        except OrderExecutionError as error:
+            # Accepted it is, whether or not it can be looked at: the engine stops meanwhile, say.
+            _logger.warning("order %s was accepted, but cannot be looked at: %s", order_id, error)
+            return order
 
-    def _failed(
-        self, executor: ReliableOrderExecutor, order_id: str, started: float, error: Exception
-    ) -> ExecutionResult:
-        """Say how far an order came that was not acknowledged."""
-        phase = ExecutionPhase.COMMIT if isinstance(error, _COMMIT_ERRORS) else ExecutionPhase.PRE_COMMIT
-        known = None
-        with suppress(OrderExecutionError, TimeoutError, EngineDied):
-            known = self._thread.call(executor.get_order_status(client_order_id(order_id)), ANSWER_MARGIN_SECONDS)
-            phase = ExecutionPhase.COMMIT if known.attempts else phase
-        return self._answer(order_id, started, known, error, phase)
+    def _refused(self, call: _Call, params: dict[str, Any] | None, error: Exception) -> ExecutionResult:
+        """Answer a call that did nothing: by the order that stands under its id, if there is one."""
+        known = self._look(call)
+        answer: Exception | None = error
+        if params is not None and known.order is not None and known.decides:
+            _logger.warning("order %s is known, so it is told how it stands; this call: %s", call.order_id, error)
+            answer = standing(known.order, params)
+        return self._answer(call, known, answer)
 
-    def _answer(
-        self,
-        order_id: str,
-        started: float,
-        known: CoreOrder | None,
-        error: Exception | None,
-        phase: ExecutionPhase,
-    ) -> ExecutionResult:
-        outcome = _outcome_of(error, known)
+    def _look(self, call: _Call) -> Known:
+        """What the core knows of the order, and whether that can be relied on."""
+        if call.key is None:
+            return Known(told=True)
+        mark = self._under_way.begun(call.key)
+        order, told = None, True
+        try:
+            order = self._thread.call(call.executor.get_order_status(call.key), ANSWER_MARGIN_SECONDS)
+        except OrderNotFound:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer, and then nothing is proved
+            _logger.warning("order %s cannot be looked up: %s", call.order_id, error)
+            told = False
+        return Known(order, told, self._under_way.alone_since(call.key, mark))
+
+    def _answer(self, call: _Call, known: Known, error: Exception | None) -> ExecutionResult:
+        outcome = outcome_of(error, known)
         result = ExecutionResult(
             success=outcome is ExecutionOutcome.SUCCESS,
-            order_id=order_id,
-            exchange_order_id=None if known is None else known.exchange_order_id,
-            error_message=None if error is None else str(error),
-            phase=phase,
-            retry_count=0 if known is None else max(0, known.attempts - 1),
-            execution_time=time.monotonic() - started,
+            order_id=call.order_id,
+            exchange_order_id=None if known.order is None else known.order.exchange_order_id,
+            error_message=message_of(error, outcome),
+            phase=phase_of(error, known, outcome),
+            retry_count=0 if known.order is None else max(0, known.order.attempts - 1),
+            execution_time=time.monotonic() - call.started,
             outcome=outcome,
         )
-        self._counts[outcome.value] += 1
-        if self._log is not None and order_id:
+        with self._books:
+            self._counts[outcome.value] += 1
+        if self._log is not None and call.key is not None:
             if error is not None:
-                self._log.log_error(order_id, phase, error)
+                self._log.log_error(call.order_id, result.phase, error)
             if result.success:
-                self._phase(order_id, ExecutionPhase.POST_COMMIT, None)
+                self._phase(call.order_id, ExecutionPhase.POST_COMMIT, None)
             self._log.log_result(result)
         return result
 
@@ -302,19 +383,24 @@ class NobitexExecutionEngine:
     def cancel_order(self, order_id: str) -> bool:
         """Cancel an order. True: it will trade no further, whatever it traded before.
 
-        False: it may still trade, or nobody knows such an order. Raises EngineDied.
+        False: it may still trade, or nobody knows such an order. Raises InvalidOrder for what is no order id,
+        EngineDied.
         """
         executor = self._running()
-        limit = self.settings.execution_engine.order_timeout + ANSWER_MARGIN_SECONDS
+        key = client_order_id(order_id)
+        limit = executor.settings.retry.deadline_seconds + ANSWER_MARGIN_SECONDS
         try:
-            return self._thread.call(executor.cancel_order(client_order_id(order_id)), limit)
-        except (OrderNotFound, ExecutorClosed, TimeoutError) as error:
+            return self._thread.call(executor.cancel_order(key), limit)
+        except (OrderExecutionError, TimeoutError) as error:
             if self._log is not None:
                 self._log.log_error(order_id, "cancel", error)
             return False
 
     def get_order(self, order_id: str) -> Order | None:
-        """Return an order as it stands; None when nobody knows it. Raises EngineDied, TimeoutError."""
+        """Return an order as it stands; None when nobody knows it.
+
+        Raises EngineDied, TimeoutError, JournalError.
+        """
         executor = self._running()
         try:
             known = self._thread.call(executor.get_order_status(client_order_id(order_id)), ANSWER_MARGIN_SECONDS)
@@ -355,57 +441,5 @@ class NobitexExecutionEngine:
         if executor is None:
             raise EngineDied("the engine is not running; call start() first")
         if not self._thread.alive:
-            raise EngineDied("the engine's thread has died; start a new engine, it resolves what was in flight")
+            raise self._thread.death()
         return executor
-
-    # ---- positions ----------------------------------------------------------------------------------------
-
-    async def _follow(self, executor: ReliableOrderExecutor) -> None:
-        """Tell the position manager of every fill, those of earlier lives included, behind the orders' way."""
-        events = executor.events()
-        since = executor.clock.now() - CATCH_UP
-        with suppress(ExecutorClosed):
-            async for order in executor.orders_since(since):
-                for fill in order.fills:
-                    await self._tell(order, fill)
-        async for event in events:
-            self._note_attempt(event)
-            if event.fill is not None:
-                await self._tell(event.order, event.fill)
-
-    def _note_attempt(self, event: OrderEvent) -> None:
-        """Write down that an order left, and when it is sent once more."""
-        if self._log is None:
-            return
-        if event.kind is EventKind.INTENT:
-            self._log.log_phase(event.order_id, ExecutionPhase.COMMIT, {"attempts": event.order.attempts})
-        elif event.kind is EventKind.RESEND:
-            self._log.log_retry(event.order_id, event.order.attempts - 1, event.order.reason or "not acknowledged")
-
-    async def _tell(self, order: CoreOrder, fill: Fill) -> None:
-        positions = self._positions
-        if positions is None or order.external:
-            return
-        name = self._names.get(order.order_id, order.order_id)
-        told = OrderFill(fill.trade_id, fill.price, fill.amount, fill.fee, fill.fee_currency, milliseconds(fill.at))
-        side = OrderSide(order.side.value)
-        try:
-            await asyncio.to_thread(positions.apply_fill, order.symbol, side, told, name)
-        except Exception as error:
-            # Told again after the next start: the fill is in the journal, and counts once.
-            _logger.exception("the position manager failed on %s", name)
-            if self._log is not None:
-                self._log.log_error(name, "positions", error)
-
-
-def _outcome_of(error: Exception | None, known: CoreOrder | None) -> ExecutionOutcome:
-    """Decide by type, and by what the journal knows: an order that may be there is not a failure."""
-    if error is None:
-        return ExecutionOutcome.SUCCESS
-    if isinstance(error, OrderUnresolved):
-        return ExecutionOutcome.UNRESOLVED
-    if isinstance(error, (InvalidOrder, OrderForbidden, OrderNotSent, OrderRejected, ConfigurationError)):
-        return ExecutionOutcome.FAILED
-    if known is not None and known.state in (OrderState.REJECTED, OrderState.EXPIRED) and not known.filled:
-        return ExecutionOutcome.FAILED
-    return ExecutionOutcome.UNRESOLVED

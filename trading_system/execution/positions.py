@@ -63,7 +63,10 @@ class PositionManager(Protocol):
     """Who wants to know of fills. Called from the engine's background, never on an order's way."""
 
     def apply_fill(self, symbol: str, side: OrderSide, fill: OrderFill, order_id: str) -> None:
-        """Take one fill in. May be told the same one again, after a restart; must not count it twice."""
+        """Take one fill in. What it raises is logged, and the fill is told again later.
+
+        May also be told the same one again after a restart, or when events were missed; must not count it twice.
+        """
         ...
 
 
@@ -101,7 +104,8 @@ class PositionBook:
                     self._add_fee(symbol, fill)
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk may have ended it already
+                    self._connection.execute("ROLLBACK")
                 raise
 
     def _is_new(self, symbol: str, trade_id: str, order_id: str) -> bool:

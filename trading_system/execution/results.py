@@ -27,7 +27,7 @@ class ExecutionOutcome(Enum):
     """Nothing of it rests at the exchange, and nothing will."""
     UNRESOLVED = "unresolved"
     """It MAY be at the exchange. The engine goes on finding out; execute the same order again to ask. Never place
-    the same wish under another id."""
+    the same wish under another id. Also told where the id belongs to a placed order with other parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ExecutionResult:
 
     @property
     def unresolved(self) -> bool:
-        """True when the order may be at the exchange although it was not acknowledged: not a failure."""
+        """True when an order under this id may be at the exchange although this one was not acknowledged."""
         return self.outcome is ExecutionOutcome.UNRESOLVED
 
     @property

@@ -12,7 +12,11 @@ class OrderForbidden(Exception):
 
 
 class RiskManager(Protocol):
-    """Consulted before every order, on top of the limits that are configured. Must be quick, and thread-safe."""
+    """Consulted before every order, on top of the limits that are configured. Must be quick, and thread-safe.
+
+    What it refuses is not placed by that call; an order that stands already under the same id stays what it is. An
+    error of its own refuses too.
+    """
 
     def check_order(self, order: Order) -> None:
         """Return to let the order pass. Raises OrderForbidden."""

@@ -12,11 +12,14 @@ from typing import Any, Final
 from services.mcp.order_execution.errors import InvalidOrder
 from services.mcp.order_execution.models import Order as CoreOrder
 from services.mcp.order_execution.models import OrderState
+from services.mcp.order_execution.parameters import parse_decimal
 
 from .orders import Order, OrderFill, OrderSide, OrderStatus, OrderTimeInForce, OrderType
 
 QUOTES: Final = ("USDT", "IRT", "RLS", "USDC", "BTC", "USD", "EUR")
 """Quote currencies by which a symbol without a separator is divided."""
+TIMEOUT_MAX: Final = 86_400
+"""Seconds."""
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9-]{1,32}")
 """What Nobitex takes as a client order id, and every other exchange too."""
 _STATUS: Final = {
@@ -63,6 +66,16 @@ def client_order_id(order_id: object) -> str:
         return uuid.UUID(order_id).hex
     except ValueError:
         return hashlib.blake2b(order_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def parse_timeout(timeout: object, default: float) -> float:
+    """Seconds that an order may take; the default for None. Raises InvalidOrder."""
+    if timeout is None:
+        return default
+    seconds = parse_decimal("timeout", timeout)
+    if seconds > TIMEOUT_MAX:
+        raise InvalidOrder("timeout", f"at most {TIMEOUT_MAX} seconds", got=timeout)
+    return float(seconds)
 
 
 def core_params(order: Order) -> dict[str, Any]:

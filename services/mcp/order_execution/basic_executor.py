@@ -1,23 +1,24 @@
 """BasicOrderExecutor: the simple one. No journal, no breaker, no background; equally unable to double an order.
 
 It retries only what provably was not sent. What is ambiguous is raised as OrderUnresolved, and calling again
-with the same id looks the order up; it never sends it a second time.
+with the same id looks the order up; it never sends it a second time. What it can promise across restarts, where
+it remembers nothing, stands at the class.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Self, TypeVar
 
-from . import bootstrap, lifecycle
+from . import bootstrap, earlier_orders, lifecycle
+from .basic_submission import BasicSubmission
 from .clock import Clock, SystemClock
 from .config import Settings, load_settings
 from .config_sources import merge
+from .earlier_orders import EarlierOrders
 from .errors import (
     ConfigurationError,
     DuplicateOrder,
@@ -37,7 +38,6 @@ from .gateways.base import (
     LookupScope,
     Market,
     NotFound,
-    NotSent,
     Rejected,
     Unavailable,
     Unknown,
@@ -49,28 +49,43 @@ from .models import (
     Order,
     OrderEvent,
     OrderRequest,
+    OrderState,
     ReconciliationReport,
 )
+from .order_memory import OrderMemory
 from .parameters import parse_deadline, parse_request
 from .pretrade import check_traits, quantise
-from .registry import Subscription
 from .resolving import ref_of
-from .retry import Retryable, RetryBudget, RetryPolicy, run_with_retry
 from .statistics import Outcomes, outcome_of, quantile
-from .submission import SubmissionCounters, verdict
-
-_logger = logging.getLogger(__name__)
+from .submission import verdict
 
 R = TypeVar("R")
 MAX_REMEMBERED: Final = 10_000
+"""How many ended orders are held whole; a hundred thousand older ones are held without their single fills."""
 CANCEL_LOOKS: Final = 10
-MAX_UNREAD: Final = 100_000
 
 
 class BasicOrderExecutor(OrderExecutionInterface):
-    """One attempt per order, again only if it provably did not leave.
+    """One attempt per order, again only if it provably did not leave. Belongs to one event loop.
 
-    Orders are remembered in memory only, so after a restart it knows an order only if the exchange can look it up.
+    While it lives, an id is never sent a second time once it may have left: it knows every order that may still
+    trade, and the latest 110,000 that ended (of the older ones the totals, no longer the single fills).
+
+    After a restart it knows nothing. An id that it chooses itself is new. One that the caller gives, and that is
+    not in memory, may have been used before:
+
+    * Where the exchange refuses an id that was ever used (``IdScope.FOREVER``) the order is sent. A refused copy
+      is raised as OrderUnresolved, and calling again looks it up. OrderNotSent and the errors below it speak of
+      this executor alone then: execute the same id again, rather than another one.
+    * Else, where the exchange looks up any id (``LookupScope.ALL``), it is asked first, once for each such order.
+    * Else its lists are read first, once for each symbol: the open orders, and where they are listed, the closed
+      ones of the last day. What is older, or closed and not listed, is not found, and would be placed again.
+    * Where the exchange keeps no ids of ours, nothing can be asked: use no id again after a restart.
+
+    What is found is answered for as if it had been remembered. While the exchange does not answer, nothing is sent
+    and OrderUnresolved is raised. One gap stays: a request of a process that died may still be on its way, unseen,
+    for ``traits.unresolvable_for`` seconds; wait as long before its ids are used again. ReliableOrderExecutor,
+    which has a journal, needs none of this.
     """
 
     def __init__(
@@ -89,13 +104,14 @@ class BasicOrderExecutor(OrderExecutionInterface):
         self._open_lock = asyncio.Lock()
         self._is_open = self._closed = False
         self._halted: str | None = None
-        self._orders: OrderedDict[str, Order] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, list[None]]] = {}
         """One lock for each id, and an entry for each call that holds it or waits for it."""
-        self._subscriptions: list[Subscription] = []
+        self._memory = OrderMemory(self._locks, max_whole=MAX_REMEMBERED)
+        self._earlier = EarlierOrders(self.clock)
+        self._submission = BasicSubmission(
+            self._memory, self.clock, self._rng, lambda: self._settings, self._check_accepting
+        )
         self._outcomes = Outcomes()
-        self._counters = SubmissionCounters()
-        self._fills = 0
         self._started_at = self.clock.now()
 
     @property
@@ -131,16 +147,21 @@ class BasicOrderExecutor(OrderExecutionInterface):
     # ---- orders -------------------------------------------------------------------------------------------
 
     async def execute_order(self, order_params: Mapping[str, Any]) -> str:
-        """Place an order; see the interface. The same id is never sent twice, unless it provably did not leave."""
+        """Place an order; see the interface, and the class for when the same id could be sent twice.
+
+        Raises InvalidOrder (DuplicateOrder), OrderNotSent (ExecutorHalted), OrderRejected, OrderUnresolved and
+        ExecutorClosed.
+        """
         try:
             gateway = await self._opened()
             request = parse_request(order_params, new_id=uuid.uuid4().hex)
+            is_given = order_params.get("client_order_id") is not None
             deadline = self.clock.monotonic() + parse_deadline(order_params, self._settings.retry.deadline_seconds)
             lock, calls = self._locks.setdefault(request.client_order_id, (asyncio.Lock(), []))
             calls.append(None)
             try:
                 async with lock:
-                    order = await self._execute(gateway, request, deadline)
+                    order = await self._execute(gateway, request, deadline, is_given=is_given)
             finally:
                 calls.pop()
                 if not calls:
@@ -151,71 +172,55 @@ class BasicOrderExecutor(OrderExecutionInterface):
         self._outcomes.count("accepted")
         return order.order_id
 
-    async def _execute(self, gateway: Gateway, request: OrderRequest, deadline: float) -> Order:
-        known = self._orders.get(request.client_order_id)
+    async def _execute(self, gateway: Gateway, request: OrderRequest, deadline: float, *, is_given: bool) -> Order:
+        """Decide for an id; the caller holds its lock. ``is_given``: the caller chose it."""
+        known = self._memory.get(request.client_order_id)
+        if known is None and is_given and earlier_orders.asks_for(gateway.traits):
+            known = await self._look_for_earlier(gateway, request, deadline)
         if known is not None:
             differing = lifecycle.differing_fields(known, request)
             if differing:
                 raise DuplicateOrder(known.order_id, differing)
             if not known.restartable:
                 return await self._answer_again(gateway, known)
-        if self._halted is not None:
-            raise ExecutorHalted(self._halted, order_id=request.client_order_id)
+        self._check_accepting(request.client_order_id)
         check_traits(request, gateway.traits, gateway.name)
         market = await self._read(lambda: gateway.market(request.symbol))
         if not isinstance(market, Market):
             raise OrderNotSent(f"the rules of {request.symbol} are not to be had: {market.message}")
         request = quantise(request, market)
         order = known or lifecycle.new_order(request, self.clock.now())
-        try:
-            await run_with_retry(
-                lambda: self._attempt(gateway, order),
-                self._policy(),
-                RetryBudget(self._settings.retry.budget_tokens),
-                deadline,
-                self.clock.monotonic,
-                self._rng,
-                on_retry=lambda attempt, delay, error: self._count_retry(),
-            )
-        except Retryable as error:
-            current = self._orders[order.order_id]
-            self._keep(lifecycle.never_left(current, self.clock.now(), lifecycle.NEVER_SENT, str(error)))
-            raise OrderNotSent(
-                f"order {order.order_id} was never sent: {error}", order_id=order.order_id
-            ) from error
-        return self._answer(self._orders[order.order_id])
+        await self._submission.place(gateway, order, deadline)
+        return self._answer(self._memory.get(order.order_id) or order)
 
-    async def _attempt(self, gateway: Gateway, order: Order) -> None:
-        """Send once and keep what it came to. Raises Retryable when it provably did not leave."""
-        current = self._orders.get(order.order_id, order)
-        sending = self._keep(lifecycle.intend(current, self.clock.now()))
-        started = self.clock.monotonic()
-        outcome: Accepted | Rejected | NotSent | Unknown
+    async def _look_for_earlier(self, gateway: Gateway, request: OrderRequest, deadline: float) -> Order | None:
+        """Ask the exchange for an order that an earlier process placed under this id, and remember it.
+
+        Raises InvalidOrder for an unknown symbol, DuplicateOrder, and OrderUnresolved where it cannot be known.
+        """
+        order_id = request.client_order_id
+        await self._read(lambda: gateway.market(request.symbol))
         try:
-            async with asyncio.timeout(self._settings.gateway.timeout_seconds):
-                outcome = await gateway.submit(lifecycle.request_of(sending))
-        except asyncio.CancelledError:
-            self._keep(lifecycle.unknown(sending, self.clock.now(), "the caller was cancelled"))
-            raise
-        except TimeoutError:
-            outcome = Unknown(ErrorCategory.TIMEOUT, "no answer in time")
-        except Exception as error:
-            _logger.exception("the %s gateway failed while writing", gateway.name)
-            outcome = Unknown(ErrorCategory.INTERNAL, type(error).__name__)
-        now = self.clock.now()
-        if isinstance(outcome, Accepted):
-            self._counters.acknowledged(self.clock.monotonic() - started)
-            accepted = self._keep(lifecycle.accepted(sending, now, outcome.exchange_order_id))
-            if outcome.order is not None:
-                self._keep_all(lifecycle.merge(accepted, outcome.order, now, read=False))
-        elif isinstance(outcome, NotSent):
-            self._keep(lifecycle.not_sent(sending, now, outcome.message))
-            raise Retryable(outcome.category, outcome.message, outcome.retry_after)
-        elif isinstance(outcome, Rejected) and not outcome.duplicate_id:
-            self._keep(lifecycle.rejected(sending, now, outcome.reason))
-        else:
-            detail = outcome.reason if isinstance(outcome, Rejected) else outcome.message
-            self._keep(lifecycle.unknown(sending, now, detail))
+            async with asyncio.timeout(deadline - self.clock.monotonic()):
+                seen = await self._earlier.find(gateway, request)
+        except (ExchangeUnavailable, TimeoutError) as error:
+            detail = "the exchange did not tell whether it was placed before; it was not sent now. Call again"
+            raise OrderUnresolved(order_id, detail) from error
+        if seen is None:
+            return None
+        order = lifecycle.new_order(request, seen.created_at)
+        differing = lifecycle.conflict(order, seen)
+        if differing:
+            raise DuplicateOrder(order_id, differing)
+        self._memory.keep_all(lifecycle.merge(order, seen, self.clock.now(), read=True))
+        return self._memory.get(order_id)
+
+    def _check_accepting(self, order_id: str) -> None:
+        """Raise ExecutorClosed or ExecutorHalted where nothing may be sent any more."""
+        if self._closed:
+            raise ExecutorClosed(order_id=order_id)
+        if self._halted is not None:
+            raise ExecutorHalted(self._halted, order_id=order_id)
 
     async def _answer_again(self, gateway: Gateway, known: Order) -> Order:
         """Give a repeated call its answer; what was unresolved is looked up, never sent again."""
@@ -235,15 +240,13 @@ class BasicOrderExecutor(OrderExecutionInterface):
             return order
         answer = await self._read(lambda: gateway.query(ref_of(order)))
         if isinstance(answer, Found) and not lifecycle.conflict(order, answer.order):
-            self._keep_all(lifecycle.merge(order, answer.order, self.clock.now(), read=True))
-        return self._orders.get(order.order_id, order)
+            self._memory.see(order.order_id, answer.order, self.clock.now())
+        return self._memory.get(order.order_id) or order
 
     async def get_order_status(self, order_id: str) -> Order:
         """Ask the exchange for the order; where it does not answer, what was last known. Raises OrderNotFound."""
         gateway = await self._opened()
-        order = self._orders.get(order_id)
-        if order is None:
-            raise OrderNotFound(order_id)
+        order = self._remembered(order_id)
         return order if order.state.is_final else await self._look(gateway, order)
 
     async def wait_for_order(self, order_id: str, timeout: float | None = None) -> Order:
@@ -256,18 +259,39 @@ class BasicOrderExecutor(OrderExecutionInterface):
                 await asyncio.sleep(min(self._settings.confirmation.poll_interval_seconds, 1.0))
 
     async def cancel_order(self, order_id: str) -> bool:
-        """Cancel and look what became of it. False: it may still trade. Raises OrderNotFound."""
+        """Cancel and look what became of it. False: it may still trade. Raises OrderNotFound.
+
+        An order that is just being sent and turns out not to have left is not sent again, whatever this answers.
+        """
         gateway = await self._opened()
-        order = await self.get_order_status(order_id)
+        if self._cancel_here(order_id):
+            return True
+        await self.get_order_status(order_id)
+        accepted = False
         for look in range(CANCEL_LOOKS):
-            if order.state.is_final:
+            if self._cancel_here(order_id):
                 return True
-            refused = isinstance(await self._cancel_once(gateway, order), Rejected)
-            order = await self._look(gateway, self._orders.get(order_id, order))
-            if refused and look and not order.state.is_final:
+            outcome = await self._cancel_once(gateway, self._remembered(order_id))
+            accepted = accepted or isinstance(outcome, Accepted)
+            order = await self._look(gateway, self._remembered(order_id))
+            if order.state.is_final:
+                continue
+            # A refusal proves nothing before the order has arrived, or once an earlier cancel was accepted.
+            believable = not accepted and order.state is not OrderState.SENDING
+            if look and believable and isinstance(outcome, Rejected):
                 return False
             await asyncio.sleep(min(0.05 * 2.0**look, 2.0))
-        return order.state.is_final
+        return self._cancel_here(order_id)
+
+    def _cancel_here(self, order_id: str) -> bool:
+        """Cancel what is provably not at the exchange. True if the order will trade no further."""
+        return self._submission.stop(self._remembered(order_id)).state.is_final
+
+    def _remembered(self, order_id: str) -> Order:
+        order = self._memory.get(order_id)
+        if order is None:
+            raise OrderNotFound(order_id)
+        return order
 
     async def _cancel_once(self, gateway: Gateway, order: Order) -> object:
         try:
@@ -280,15 +304,15 @@ class BasicOrderExecutor(OrderExecutionInterface):
 
     async def get_execution_stats(self) -> ExecutionStats:
         """Return counts since the start. There is no breaker and no journal to tell of."""
-        orders = self._orders.values()
+        orders = list(self._memory)
         return ExecutionStats(
             orders=self._outcomes.counts(),
             open_orders=sum(not order.state.is_final for order in orders),
             unresolved_orders=sum(order.state.is_unresolved for order in orders),
-            fills=self._fills,
-            retries=self._counters.retries,
-            ack_latency_p50=quantile(self._counters.ack_seconds, 0.50),
-            ack_latency_p99=quantile(self._counters.ack_seconds, 0.99),
+            fills=self._memory.fills,
+            retries=self._submission.counters.retries,
+            ack_latency_p50=quantile(self._submission.counters.ack_seconds, 0.50),
+            ack_latency_p99=quantile(self._submission.counters.ack_seconds, 0.99),
             error_rate_per_minute=0.0,
             circuits={"submit": CircuitState.CLOSED},
             journal_lag=0.0,
@@ -305,7 +329,7 @@ class BasicOrderExecutor(OrderExecutionInterface):
         started = self.clock.now()
         since = since_of(period, started)
         counts = {"matched": 0, "mismatched": 0, "missing": 0, "unresolved": 0}
-        remembered = [order for order in self._orders.values() if order.created_at >= since]
+        remembered = [order for order in self._memory if order.created_at >= since]
         for order in remembered:
             counts[await self._compare(gateway, order)] += 1
         return ReconciliationReport(
@@ -331,16 +355,14 @@ class BasicOrderExecutor(OrderExecutionInterface):
             raise ExchangeUnavailable(answer.message, category=answer.category, retry_after=answer.retry_after)
         if isinstance(answer, NotFound):
             return "missing"
-        before = self._orders[order.order_id]
-        self._keep_all(lifecycle.merge(before, answer.order, self.clock.now(), read=True))
-        after = self._orders[order.order_id]
-        return "matched" if (after.state, after.filled) == (order.state, order.filled) else "mismatched"
+        before = self._memory.get(order.order_id) or order
+        self._memory.see(order.order_id, answer.order, self.clock.now())
+        after = self._memory.get(order.order_id) or order
+        return "matched" if (after.state, after.filled) == (before.state, before.filled) else "mismatched"
 
     def events(self) -> AsyncIterator[OrderEvent]:
         """Every state change and fill that this executor's own calls bring to light."""
-        subscription = Subscription(MAX_UNREAD)
-        self._subscriptions.append(subscription)
-        return subscription
+        return self._memory.subscribe()
 
     async def halt(self, reason: str) -> None:
         """Refuse new orders until ``resume()``; not remembered over a restart."""
@@ -355,8 +377,7 @@ class BasicOrderExecutor(OrderExecutionInterface):
     async def close(self) -> None:
         """Close the gateway; harmless when repeated."""
         self._closed = True
-        for subscription in self._subscriptions:
-            subscription.close()
+        self._memory.close()
         if self._gateway is not None and self._is_open:
             self._is_open = False
             await self._gateway.close()
@@ -369,37 +390,3 @@ class BasicOrderExecutor(OrderExecutionInterface):
                 return await call()
         except TimeoutError:
             return Unavailable(ErrorCategory.TIMEOUT, "no answer in time")
-
-    def _policy(self) -> RetryPolicy:
-        section = self._settings.retry
-        return RetryPolicy(
-            max_retries=section.max_retries,
-            backoff_base=section.backoff_base,
-            initial_delay=section.initial_delay,
-            max_delay=section.max_delay,
-            retryable_errors=frozenset(section.retryable_errors),
-        )
-
-    def _count_retry(self) -> None:
-        self._counters.retries += 1
-
-    def _keep(self, event: OrderEvent) -> Order:
-        order = event.order
-        self._orders[order.order_id] = order
-        self._fills += event.fill is not None
-        if len(self._orders) > MAX_REMEMBERED:
-            self._forget_one()
-        for subscription in self._subscriptions:
-            subscription.push(event)
-        return order
-
-    def _keep_all(self, events: list[OrderEvent]) -> None:
-        for event in events:
-            self._keep(event)
-
-    def _forget_one(self) -> None:
-        """Forget the oldest final order; one that may still trade is never forgotten."""
-        for order_id, order in self._orders.items():
-            if order.state.is_final:
-                del self._orders[order_id]
-                return

@@ -54,9 +54,21 @@ def make_gateway(settings: Settings, clock: Clock, rng: random.Random) -> Gatewa
             settle_seconds=section.settle_seconds,
             request_expiry_seconds=section.request_expiry_seconds,
         )
-    raise ConfigurationError(
-        f"gateway.name: this version has the gateways 'paper' and 'nobitex'; {section.name!r} is not there yet",
-        field="gateway.name",
+    from .gateways.ccxt import CcxtGateway  # noqa: PLC0415
+
+    return CcxtGateway(
+        section.exchange or "",
+        clock,
+        api_key=_secret(section.api_key),
+        api_secret=_secret(section.api_secret),
+        password=_secret(section.password),
+        uid=_secret(section.uid),
+        timeout_seconds=section.timeout_seconds,
+        base_url=section.base_url,
+        sandbox=section.sandbox,
+        rate_limit_share=section.rate_limit_share,
+        settle_seconds=section.settle_seconds,
+        request_expiry_seconds=section.request_expiry_seconds,
     )
 
 

@@ -9,7 +9,7 @@ import random
 from . import lifecycle
 from .clock import Clock
 from .errors import CircuitOpen, JournalError, JournalUnavailable
-from .gateways.base import Accepted, Found, Rejected
+from .gateways.base import Accepted, Found, Rejected, Unknown
 from .models import Order, OrderState
 from .registry import OrderRegistry
 from .resolving import Resolver, ref_of
@@ -18,8 +18,12 @@ from .wire import Wire
 
 _logger = logging.getLogger(__name__)
 
+WISH_SECONDS = 1.0
+"""How long the journal may take with a wish to cancel: a disk that hangs stops new orders, never a cancel."""
 REFUSALS_BELIEVED = 2
 """How often the exchange must refuse to cancel an order that it shows as open, before that is believed."""
+REFUSAL_SPACING_SECONDS = 1.0
+"""How far apart those refusals must be at least: an order that is not yet booked may refuse to be cancelled."""
 
 
 class Canceller:
@@ -91,7 +95,10 @@ class Canceller:
             return
         event = lifecycle.cancel_requested(order, self._clock.now())
         try:
-            await self._registry.commit(event)
+            async with asyncio.timeout(WISH_SECONDS):
+                await self._registry.commit(event)
+        except TimeoutError:
+            _logger.warning("the journal is slow with the wish to cancel %s; cancelling all the same", order_id)
         except (JournalUnavailable, JournalError):
             _logger.warning("the journal refused the wish to cancel %s; cancelling all the same", order_id)
             order = self._registry.get(order_id)
@@ -102,17 +109,25 @@ class Canceller:
         """Send cancels until the order is final or the exchange refuses; bounded in time."""
         deadline = self._clock.monotonic() + self._background_seconds
         attempt = refusals = 0
+        counts_from = float("-inf")
         while self._clock.monotonic() < deadline:
             order = self._registry.get(order_id)
             if order is None or order.state.is_final or not order.cancel_requested:
                 return True
             if order.state.is_unresolved and not await self._resolved(order, deadline):
                 return False
-            refused = await self._once(order_id, deadline)
+            outcome, refused = await self._once(order_id, deadline)
             order = self._registry.get(order_id)
             if order is None or order.state.is_final:
                 return True
-            refusals = refusals + 1 if refused is not None else 0
+            now = self._clock.monotonic()
+            if refused is None:
+                refusals = 0
+            elif now >= counts_from:
+                refusals += 1
+            if isinstance(outcome, (Accepted, Unknown)) or (refused is not None and now >= counts_from):
+                # It may have worked, or may work soon: what still shows the order as open may lag behind.
+                counts_from = now + max(REFUSAL_SPACING_SECONDS, self._wire.gateway.traits.settle)
             if refused is not None and refusals >= REFUSALS_BELIEVED and not order.state.is_unresolved:
                 self._registry.record(lifecycle.cancel_refused(order, self._clock.now(), refused))
                 return False
@@ -128,18 +143,18 @@ class Canceller:
         known = await self._registry.wait_until(order.order_id, lambda o: not o.state.is_unresolved, deadline)
         return known is not None
 
-    async def _once(self, order_id: str, deadline: float) -> str | None:
-        """Send one cancel and look what became of the order. The refusal, if it was refused and still rests."""
+    async def _once(self, order_id: str, deadline: float) -> tuple[object, str | None]:
+        """Send one cancel and look what became of the order: the outcome, and the refusal if it still rests."""
         order = self._registry.get(order_id)
         if order is None or order.state.is_final:
-            return None
+            return None, None
         outcome = await self._send(order, deadline)
         answer = await self._wire.query(ref_of(order), deadline)
         order = self._registry.get(order_id)
         if order is None or not isinstance(answer, Found):
-            return None
+            return outcome, None
         self._registry.record_all(lifecycle.merge(order, answer.order, self._clock.now(), read=True))
-        return outcome.reason if isinstance(outcome, Rejected) else None
+        return outcome, outcome.reason if isinstance(outcome, Rejected) else None
 
     async def _send(self, order: Order, deadline: float) -> object:
         try:

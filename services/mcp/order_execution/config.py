@@ -126,6 +126,10 @@ class GatewaySettings(_Section):
     """Also read from <EXCHANGE>_API_KEY, or the file that <EXCHANGE>_API_KEY_FILE names."""
     api_secret: Secret = None
     """Also read from <EXCHANGE>_API_SECRET, or the file that <EXCHANGE>_API_SECRET_FILE names."""
+    password: Secret = None
+    """The passphrase that OKX, KuCoin, Bitget and others want besides, with the gateway ccxt."""
+    uid: Secret = None
+    """The user's id, which a few exchanges want besides, with the gateway ccxt."""
     timeout_seconds: Float = Field(default=15.0, gt=0, le=600)
     """How long one attempt may take."""
     rate_limit_share: Float = Field(default=0.8, gt=0, le=1)
@@ -342,7 +346,8 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, for redaction."""
-        hidden = [self.gateway.api_key, self.gateway.api_secret, *self.alerts.urls]
+        gateway = self.gateway
+        hidden = [gateway.api_key, gateway.api_secret, gateway.password, gateway.uid, *self.alerts.urls]
         values = [value.get_secret_value() for value in hidden if value is not None]
         values += [*_passwords(self.journal.url), *_passwords(self.gateway.base_url)]
         return tuple(dict.fromkeys(value for value in values if value))

@@ -158,8 +158,8 @@ class Confirmer:
             self._funds.rebase()
             if not self._may_move():
                 return
+            await asyncio.sleep(self._settle)  # lists may lag behind the balances: they shall have caught up
             complete = await self._tracker.round()
-            await asyncio.sleep(self._settle)
             if not await self._funds.refresh(max_age=0.0):
                 break
             if complete and not self._funds.deviations() and not self._lacks_fills():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from . import lifecycle
 from .alerts import Alerts, Level
 from .cancelling import Canceller
-from .circuit_breaker import BreakerEvent, BreakerPolicy, CircuitBreaker
+from .circuit_breaker import BreakerEvent, CircuitBreaker
 from .clock import Clock
-from .config import CircuitBreakerSettings, RetrySettings, RiskSettings, Settings
+from .config import Settings
 from .confirmation import Confirmer
 from .errors import ErrorCategory, JournalError, OrderNotSent
 from .funds import Funds
@@ -23,11 +23,11 @@ from .gateways.base import Gateway, Market, Ticker, Unavailable
 from .journals.base import Journal
 from .metrics import Metrics
 from .models import CircuitState, EventKind, Order, OrderEvent, OrderState
-from .pretrade import RiskGuard, RiskLimits
-from .rate_limit import RateLimiter
+from .policies import breaker_policy, make_limiter, retry_policy, risk_limits
+from .pretrade import RiskGuard
 from .registry import OrderRegistry
 from .resolving import Resolver
-from .retry import RetryBudget, RetryPolicy, poll_delay
+from .retry import RetryBudget, poll_delay
 from .streaming import StreamFollower
 from .submission import Doubt, KillSwitch, Submission
 from .tracking import Tracker
@@ -40,8 +40,6 @@ HALT_FLAG = "halt"
 TICKER_MAX_AGE_SECONDS = 2.0
 WATCH_INTERVAL_SECONDS = 1.0
 RECOVERY_LOOK_SECONDS = 0.25
-LOOKING_COOL_DOWN_SECONDS = 10.0
-"""The longest that the circuits of cancels and queries stay open between two probes."""
 MIN_FINISHED = 1_000
 """Finished orders that are held whatever is configured: somebody may just be about to be told of one."""
 UNRESOLVED_ALERT_AFTER = timedelta(seconds=30)
@@ -113,6 +111,7 @@ class Core:
             self.switch,
             ports.metrics,
             self.resolver.take,
+            self._doubled,
         )
         self.canceller = Canceller(self.wire, self.registry, self.resolver, clock, ports.rng, policy)
         self.tracker = Tracker(
@@ -176,8 +175,7 @@ class Core:
             await ports.journal.close()
             raise
         ports.alerts.start()
-        self.registry.load(claimed)
-        self._take_over(claimed)
+        self.take_over(claimed)
         self.tracker.start()
         self.stream.start()
         self.confirmer.start()
@@ -187,9 +185,11 @@ class Core:
             loop.create_task(self._keep_at(self._watch), name="watch"),
         ]
 
-    def _take_over(self, claimed: list[Order]) -> None:
-        """Decide what an earlier life left behind: nothing of it is sent again without its caller."""
+    def take_over(self, claimed: Iterable[Order]) -> None:
+        """Follow what was left behind in the journal: nothing of it is sent again without its caller."""
         now = self.clock.now()
+        claimed = list(claimed)
+        self.registry.load(claimed)
         for order in claimed:
             if order.state is OrderState.PENDING:
                 detail = "the process ended before it was sent again; its price is stale"
@@ -218,7 +218,7 @@ class Core:
     async def _recover(self) -> None:
         """Resolve what was left behind; new orders wait for it."""
         attempt = 0
-        while not await self.tracker.round():
+        while not await self.tracker.round(with_fills=False):  # no new order depends on single trades
             attempt += 1
             await asyncio.sleep(poll_delay(self.resolver.policy, attempt, self.ports.rng) + 0.05)
         while self.resolver.busy and self.resolver.recovered:
@@ -320,6 +320,13 @@ class Core:
 
     def _alert_unresolved(self) -> None:
         """Tell of orders that have been unresolved for long; most are resolved before anybody could look."""
+        if not self.recovered and self.clock.now() - self.started_at > UNRESOLVED_ALERT_AFTER:
+            self.ports.alerts.raise_alert(
+                Level.WARNING,
+                "recovery",
+                "no orders are placed yet",
+                "orders of an earlier life are not up to date",
+            )
         since = self.clock.now() - UNRESOLVED_ALERT_AFTER
         old = [
             order.order_id for order in self.registry.unresolved() if (order.sent_at or order.created_at) < since
@@ -335,6 +342,15 @@ class Core:
     def _found(self, order: Order) -> None:
         if order.cancel_requested and not order.state.is_final:
             self.canceller.pursue(order.order_id)
+
+    def _doubled(self, order: Order, other: str) -> None:
+        """Tell of a second order under one id: the exchange broke the promise that its traits make."""
+        self.ports.alerts.raise_alert(
+            Level.CRITICAL,
+            f"doubled:{order.order_id}",
+            f"the exchange has two orders under the id {order.order_id}",
+            f"{order.exchange_order_id} is followed; {other} is not, cancel it there unless it is wanted",
+        )
 
     def _lost(self, order: Order) -> None:
         self.resolver.take(order.order_id, Doubt(self.clock.monotonic()))
@@ -366,71 +382,3 @@ class Core:
         await self.ports.alerts.close()
         if failure is not None:
             raise failure
-
-
-def retry_policy(settings: RetrySettings) -> RetryPolicy:
-    """Settings → policy."""
-    return RetryPolicy(
-        max_retries=settings.max_retries,
-        backoff_base=settings.backoff_base,
-        initial_delay=settings.initial_delay,
-        max_delay=settings.max_delay,
-        retryable_errors=frozenset(settings.retryable_errors),
-    )
-
-
-def breaker_policy(settings: Settings, lane: Lane = Lane.SUBMIT) -> BreakerPolicy:
-    """Settings → policy of one lane.
-
-    Only the way of new orders stays shut for as long as is configured, and longer with each reopening: cancels
-    and queries must get through soon after the exchange is back.
-    """
-    section: CircuitBreakerSettings = settings.circuit_breaker
-    first, longest = section.cool_down_seconds, section.max_cool_down_seconds
-    if lane is not Lane.SUBMIT:
-        first = longest = min(first, LOOKING_COOL_DOWN_SECONDS)
-    return BreakerPolicy(
-        error_threshold=section.error_threshold,
-        warning_threshold=section.warning_threshold,
-        window_seconds=section.window_size_minutes * 60,
-        cool_down_seconds=first,
-        max_cool_down_seconds=longest,
-        half_open_probes=section.half_open_probes,
-        probe_lease_seconds=settings.gateway.timeout_seconds + 5,
-        failure_threshold=section.failure_threshold,
-        enabled=section.enabled,
-    )
-
-
-def check_policies(settings: Settings) -> Settings:
-    """Refuse settings that no policy can be made of, before they are in force. Raises ConfigurationError."""
-    retry_policy(settings.retry)
-    RetryBudget(settings.retry.budget_tokens)
-    breaker_policy(settings)
-    risk_limits(settings.risk)
-    return settings
-
-
-def risk_limits(settings: RiskSettings) -> RiskLimits:
-    """Settings → limits."""
-    return RiskLimits(
-        max_order_notional=settings.max_order_notional,
-        max_open_orders=settings.max_open_orders,
-        max_orders_per_minute=settings.max_orders_per_minute,
-        max_position=settings.max_position,
-        price_collar_percent=settings.price_collar_percent,
-    )
-
-
-def make_limiter(gateway: Gateway, settings: Settings, clock: Clock) -> RateLimiter:
-    """The gateway's documented limits, of which this process takes its share."""
-    traits = gateway.traits
-    return RateLimiter(
-        clock.monotonic,
-        {
-            Lane.SUBMIT: (traits.order_requests_per_second, traits.burst),
-            Lane.CANCEL: (traits.cancel_requests_per_second, traits.burst),
-            Lane.QUERY: (traits.read_requests_per_second, traits.burst),
-        },
-        share=settings.gateway.rate_limit_share,
-    )

@@ -38,7 +38,7 @@ class Funds:
         self._clock = clock
         self._timeout = timeout
         self._balances: Balances | None = None
-        self._asked_at = float("-inf")
+        self._asked_at = self._filled_at = float("-inf")
         self._reserved: dict[str, _Reservation] = {}
         self._reserved_of: dict[str, Decimal] = {}
         """Sums by currency, kept up to date since they are asked for on every order's way."""
@@ -48,13 +48,20 @@ class Funds:
     # ---- balances -----------------------------------------------------------------------------------------
 
     async def refresh(self, *, max_age: float = MIN_REFRESH_SECONDS) -> bool:
-        """Ask for the balances unless they are younger than ``max_age`` seconds. False when unavailable.
+        """Ask for the balances unless they are younger than ``max_age`` seconds, and than the latest fill.
 
-        Concurrent callers share one request.
+        Concurrent callers share one request. False when unavailable.
         """
-        if self._clock.monotonic() - self._asked_at < max_age:
+        if self._clock.monotonic() - self._asked_at < max_age and self._asked_at > self._filled_at:
             return True
         if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._ask(), name="balances")
+            return await asyncio.shield(self._refreshing)
+        joined = self._refreshing
+        answered = await asyncio.shield(joined)
+        if not answered or self._asked_at > self._filled_at:
+            return answered
+        if self._refreshing is joined:  # it was asked for before the latest fill: once more, for all who joined
             self._refreshing = asyncio.get_running_loop().create_task(self._ask(), name="balances")
         return await asyncio.shield(self._refreshing)
 
@@ -138,6 +145,7 @@ class Funds:
     def hear(self, event: OrderEvent) -> None:
         """Follow what happens to orders."""
         if event.kind is EventKind.FILL and event.fill is not None:
+            self._filled_at = self._clock.monotonic()
             self._expect(event.order.symbol, event.order.side, event.fill)
         reservation = self._reserved.get(event.order_id)
         if reservation is None:

@@ -5,21 +5,19 @@ Every event carries the record after it. Nothing here reads a clock, waits, or w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
-from .exact import EXACT, total
+from .exact import total
+from .fills import average_price, total_fees
 from .gateways.base import ExchangeOrder
 from .models import (
-    NOTHING,
     REOPENINGS,
     RESTARTS,
     TRANSITIONS,
-    ZERO,
     Confirmation,
     EventKind,
     Fill,
@@ -95,8 +93,11 @@ def intend(order: Order, now: datetime) -> OrderEvent:
         now,
         OrderState.SENDING,
         checked=restart,
-        attempts=1 if restart else order.attempts + 1,
+        # Of one that never arrived an earlier copy was sent: answers to the next are read with that in mind.
+        attempts=1 if restart and order.reason != NEVER_ARRIVED else order.attempts + 1,
         sent_at=now,
+        # What is looked for by time is looked for from here: nothing of an earlier start is at the exchange.
+        created_at=now if restart else order.created_at,
         reason=None,
         restartable=False,
         cancel_requested=False if restart else order.cancel_requested,
@@ -104,12 +105,16 @@ def intend(order: Order, now: datetime) -> OrderEvent:
 
 
 def not_sent(order: Order, now: datetime, detail: str) -> OrderEvent:
-    """Record that the attempt provably never reached the exchange; it may be made again."""
+    """Record that the attempt provably never reached the exchange; it may be made again, unless it is unwanted."""
+    if order.cancel_requested:
+        return canceled_before_sending(order, now)
     return _event(order, EventKind.NOT_SENT, now, OrderState.PENDING, detail=detail)
 
 
 def never_left(order: Order, now: datetime, reason: str, detail: str | None = None) -> OrderEvent:
-    """Close an order of which provably nothing is at the exchange; its id may start afresh."""
+    """Close an order of which provably nothing is at the exchange; unless unwanted, its id may start afresh."""
+    if order.cancel_requested:
+        return canceled_before_sending(order, now)
     return _event(order, EventKind.CLOSED, now, OrderState.EXPIRED, reason=reason, restartable=True, detail=detail)
 
 
@@ -393,23 +398,6 @@ def _late_fills(order: Order, seen: ExchangeOrder, now: datetime, *, read: bool)
         events.append(_event(order, EventKind.REOPENED, now, OrderState.FILLED, checked=True))
         order = events[-1].order
     return _settle(order, seen, now, events, read=read)
-
-
-def average_price(fills: Iterable[Fill]) -> Decimal | None:
-    """Volume-weighted price of fills; None where nothing was filled."""
-    kept = tuple(fills)
-    amount = total(fill.amount for fill in kept)
-    cost = total(EXACT.multiply(fill.amount, fill.price) for fill in kept)
-    return cost / amount if amount else None
-
-
-def total_fees(fills: Iterable[Fill]) -> Mapping[str, Decimal]:
-    """Fees by currency."""
-    fees: dict[str, Decimal] = {}
-    for fill in fills:
-        if fill.fee:
-            fees[fill.fee_currency] = EXACT.add(fees.get(fill.fee_currency, ZERO), fill.fee)
-    return MappingProxyType(fees) if fees else NOTHING
 
 
 def _with_step(

@@ -79,7 +79,7 @@ class OrderRegistry:
         self._by_exchange_id: dict[str, str] = {}
         self._max_finished = max_finished
         self._max_unread = max_unread
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[str, list[asyncio.Future[Order | None]]] = {}
         self._wanted: dict[str, list[float]] = {}
         self._listeners: list[Listener] = []
         self._subscriptions: list[Subscription] = []
@@ -87,8 +87,11 @@ class OrderRegistry:
         """Events of orders of which one is still being made durable: nobody hears a later one before it."""
         self._closed = False
         self._suspended = False
-        self._unwritten: set[str] = set()
-        """Orders with changes that may not be durable: all since the journal last had nothing left to write."""
+        self._unwritten: OrderedDict[str, int] = OrderedDict()
+        """Orders whose last change may not be durable, and the how manieth change it was."""
+        self._changes = 0
+        self._refused: set[str] = set()
+        """Orders whose intent was reported as failed since the journal was last sound: nothing of them was sent."""
 
     # ---- looking ------------------------------------------------------------------------------------------
 
@@ -103,7 +106,11 @@ class OrderRegistry:
 
     async def find(self, order_id: str) -> Order | None:
         """Return the order from memory or from the journal."""
-        return self.get(order_id) or await self._journal.get(order_id)
+        known = self.get(order_id)
+        if known is not None:
+            return known
+        read = await self._journal.get(order_id)
+        return self.get(order_id) or read  # it may have been started afresh while it was read
 
     def live(self) -> Iterator[Order]:
         """Every order that is not final, as of the first look."""
@@ -147,8 +154,13 @@ class OrderRegistry:
         except asyncio.CancelledError:
             self._tell(untold)
             raise
-        except BaseException:
-            self._tell(untold, undone=self._undo(event.order, before))
+        except BaseException as error:
+            if isinstance(error, JournalUnavailable):
+                self._changes -= 1  # it was refused before it was appended, so it is none of those that wait
+            undone = self._undo(event.order, before)
+            self._tell(untold, undone=undone)
+            if undone and before is None:
+                self._refused.add(event.order_id)
             raise
         self._tell(untold)
         return event.order
@@ -167,12 +179,22 @@ class OrderRegistry:
         return event.order
 
     def _note_unwritten(self, order_id: str) -> None:
-        """Remember what may get lost with the journal; forget it all whenever the journal has caught up."""
+        """Remember what may get lost with the journal, and forget what it has written: it writes in order."""
         if not self._suspended:
             health = self._journal.health()
-            if health.failure is None and not health.waiting:
-                self._unwritten.clear()
-        self._unwritten.add(order_id)
+            if health.failure is None:
+                self._forget_written(self._changes - health.waiting)
+        self._changes += 1
+        self._unwritten[order_id] = self._changes
+        self._unwritten.move_to_end(order_id)
+
+    def _forget_written(self, changes: int) -> None:
+        while self._unwritten:
+            order_id, number = next(iter(self._unwritten.items()))
+            if number > changes:
+                return
+            del self._unwritten[order_id]
+        self._refused.clear()
 
     def record_all(self, events: Iterable[OrderEvent]) -> None:
         """Apply several events in their order."""
@@ -194,6 +216,11 @@ class OrderRegistry:
         """End ``suspend()``; what was not written until now is the caller's to write."""
         self._suspended = False
         self._unwritten.clear()
+        self._refused.clear()
+
+    def was_refused(self, order_id: str) -> bool:
+        """Whether an order is not in memory since its intent was reported as failed: nothing of it was sent."""
+        return order_id in self._refused
 
     def may_be_lost(self, order_id: str) -> bool:
         """Whether the last change of an order may not be on disk, if the journal failed or is being reopened."""
@@ -201,19 +228,26 @@ class OrderRegistry:
 
     def changed_since_failure(self) -> set[str]:
         """Orders that the journal may not hold as they are: all unsettled ones, and those that changed lately."""
-        return self._unwritten | self._live.keys() | self._unsettled.keys()
+        return self._unwritten.keys() | self._live.keys() | self._unsettled.keys()
 
     def _keep(self, order: Order) -> None:
         order_id = order.order_id
         self._drop(order_id)
         if order.is_settled:
             self._finished[order_id] = order
-            while len(self._finished) > self._max_finished:
-                self._finished.popitem(last=False)
+            self._evict()
             return
         (self._unsettled if order.state.is_final else self._live)[order_id] = order
         if order.exchange_order_id is not None:
             self._by_exchange_id[order.exchange_order_id] = order_id
+
+    def _evict(self) -> None:
+        """Forget the oldest settled orders, which the journal knows; never what it may not have written."""
+        while len(self._finished) > self._max_finished:
+            oldest = next(iter(self._finished))
+            if oldest in self._unwritten:
+                return
+            del self._finished[oldest]
 
     def _drop(self, order_id: str) -> None:
         for orders in (self._live, self._unsettled, self._finished):
@@ -276,12 +310,12 @@ class OrderRegistry:
                 subscription.push(event)
             self._subscriptions = [item for item in self._subscriptions if not item.closed]
         if event.order_id in self._waiters:
-            self._wake(event.order_id)
+            self._wake(event.order_id, event.order)
 
-    def _wake(self, order_id: str) -> None:
+    def _wake(self, order_id: str, order: Order | None = None) -> None:
         for waiter in self._waiters.pop(order_id, ()):
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(order)
 
     # ---- waiting ------------------------------------------------------------------------------------------
 
@@ -289,8 +323,9 @@ class OrderRegistry:
         self, order_id: str, done: Callable[[Order], bool], deadline: float | None
     ) -> Order | None:
         """Wait until the order fulfils ``done``; None once ``deadline`` (monotonic) has passed."""
+        told: Order | None = None
         while True:
-            order = self.get(order_id)
+            order = self.get(order_id) or told  # many orders that end at once push each other out of memory
             if order is not None and done(order):
                 return order
             if self._closed:
@@ -298,17 +333,17 @@ class OrderRegistry:
             remaining = None if deadline is None else deadline - self._clock.monotonic()
             if remaining is not None and remaining <= 0:
                 return None
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[Order | None] = asyncio.get_running_loop().create_future()
             self._waiters.setdefault(order_id, []).append(waiter)
             try:
                 async with asyncio.timeout(remaining):
-                    await waiter
+                    told = await waiter or told
             except TimeoutError:
                 return None
             finally:
                 self._forget_waiter(order_id, waiter)
 
-    def _forget_waiter(self, order_id: str, waiter: asyncio.Future[None]) -> None:
+    def _forget_waiter(self, order_id: str, waiter: asyncio.Future[Order | None]) -> None:
         waiters = self._waiters.get(order_id)
         if waiters is not None and waiter in waiters:
             waiters.remove(waiter)

@@ -20,20 +20,17 @@ from .calls import Calls, answer_at_close, check_same
 from .clock import Clock, SystemClock
 from .config import Settings, load_settings
 from .config_sources import merge
-from .core import HALT_FLAG, Core, check_policies
+from .core import HALT_FLAG, Core
 from .errors import (
     ConfigurationError,
-    ErrorCategory,
-    ExchangeUnavailable,
     ExecutorClosed,
     InvalidOrder,
+    JournalError,
     OrderNotFound,
-    OrderNotSent,
     OrderRejected,
     OrderUnresolved,
 )
 from .gateways.base import Gateway
-from .guarded_gateway import GuardedGateway
 from .interface import OrderExecutionInterface
 from .journals.base import Journal
 from .metrics import Metrics
@@ -47,24 +44,20 @@ from .models import (
 )
 from .monitoring import log_execution_time
 from .parameters import parse_deadline, parse_request
+from .policies import check_policies
 from .pretrade import trades_at_once
+from .reconciling import reconcile
 from .reopening import reopen
-from .repairs import RegistryRepairs
 from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
 from .transaction_log import TransactionLog
-from .verdicts import survives_restart
+from .verdicts import VERDICT_SECONDS, survives_restart
 from .wire import Lane
 
 if TYPE_CHECKING:
     from .reconciliation import AlertThresholds
 
 _logger = logging.getLogger(__name__)
-
-VERDICT_SECONDS = 1.0
-"""How long the journal may take with a verdict whose caller's deadline has passed."""
-RECONCILIATION_READ_SECONDS = 300.0
-RECONCILIATION_RECOVERY_SECONDS = 60.0
 
 
 class ReliableOrderExecutor(OrderExecutionInterface):
@@ -102,6 +95,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self._reconciling = asyncio.Lock()
         self._resuming = asyncio.Lock()
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._outcomes = Outcomes()
         self._calls = Calls(self.clock)
 
@@ -171,15 +165,21 @@ class ReliableOrderExecutor(OrderExecutionInterface):
 
         What is unresolved by then stays so in the journal, and is resolved after the next start.
         """
+        if self._closing is None:  # a caller that is cancelled meanwhile must not leave it half closed
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="close")
+        elif self._closing.done():
+            return
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         async with self._opening:
-            if self._closed:
-                return
             self._closed = self._calls.closing = True
             core = self._core
         if core is not None:
             await core.drain(self._settings.confirmation.close_timeout_seconds, lambda: self._calls.placing)
             await self._calls.end()
-            await core.close()
+            async with self._resuming:  # not between closing and opening the journal
+                await core.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -204,7 +204,9 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             core = await self._opened()
             request = parse_request(order_params, new_id=uuid.uuid4().hex)
             deadline = self.clock.monotonic() + parse_deadline(order_params, core.settings.retry.deadline_seconds)
-            order = await self._unless_closed(core, request, deadline, "client_order_id" in order_params)
+            order = await self._unless_closed(
+                core, request, deadline, order_params.get("client_order_id") is not None
+            )
         except BaseException as error:
             self._note_failure(error, side, order_params)
             raise
@@ -213,17 +215,20 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         return order.order_id
 
     async def _unless_closed(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
-        """Place or join an order; ``close()`` ends the wait."""
+        """Place or join an order; ``close()`` ends the wait. A refusal is told once it is kept."""
+        try:
+            return await self._placed_or_closed(core, request, deadline, known_id)
+        except OrderRejected as refusal:
+            if await self._survives(core, request.client_order_id, deadline):
+                raise
+            detail = f"it was refused ({refusal.reason}), but the journal cannot keep that"
+            raise OrderUnresolved(request.client_order_id, detail) from refusal
+
+    async def _placed_or_closed(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
         scope: asyncio.Timeout | None = None
         try:
             async with self._calls.until_closed() as scope:
-                try:
-                    return await self._execute(core, request, deadline, known_id=known_id)
-                except OrderRejected as refusal:
-                    if await self._survives(core, request.client_order_id, deadline):
-                        raise
-                    detail = f"the exchange refused it ({refusal.reason}), but the journal cannot keep that"
-                    raise OrderUnresolved(request.client_order_id, detail) from refusal
+                return await self._execute(core, request, deadline, known_id=known_id)
         except TimeoutError:
             if scope is None or not scope.expired():
                 raise
@@ -239,7 +244,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         core.registry.want(order_id, deadline)
         try:
             async with self._calls.turn(request, deadline):
-                known = await core.registry.find(order_id) if known_id else None
+                known = await self._known(core, order_id, deadline) if known_id else None
                 if known is not None:
                     check_same(known, request)
                     if not known.state.is_final:
@@ -250,8 +255,19 @@ class ReliableOrderExecutor(OrderExecutionInterface):
                 order = await self._place(core, request, deadline, known)
         finally:
             core.registry.unwant(order_id, deadline)
+        if not core.ports.gateway.traits.can_resolve:  # this exchange cannot tell its id again after a crash
+            await self._survives(core, order_id, deadline)
         await self._post_commit(core, order)
         return order
+
+    async def _known(self, core: Core, order_id: str, deadline: float) -> Order | None:
+        """Look whether this order was placed before. Raises OrderUnresolved when the journal does not say."""
+        try:
+            async with asyncio.timeout(deadline - self.clock.monotonic()):
+                return await core.registry.find(order_id)
+        except TimeoutError:
+            detail = "the journal did not say within the deadline whether it was placed before"
+            raise OrderUnresolved(order_id, detail) from None
 
     async def _place(self, core: Core, request: OrderRequest, deadline: float, known: Order | None) -> Order:
         request = await admit(core, request, deadline)
@@ -291,27 +307,34 @@ class ReliableOrderExecutor(OrderExecutionInterface):
     # ---- following ----------------------------------------------------------------------------------------
 
     async def get_order_status(self, order_id: str) -> Order:
-        """Return the order as it is known now. Raises OrderNotFound."""
+        """Return the order as it is known now, ahead of the journal should that fail. Raises OrderNotFound."""
         core = await self._opened()
         order = await core.registry.find(order_id)
         if order is None:
             raise OrderNotFound(order_id)
+        if order.state.is_final and order.exchange_order_id is None:
+            await self._survives(core, order_id, 0.0)  # as a verdict that execute_order raises
         return order
 
     async def wait_for_order(self, order_id: str, timeout: float | None = None) -> Order:
-        """Wait until the order is final. Raises OrderNotFound, and TimeoutError after ``timeout`` seconds."""
+        """Wait until the order is final.
+
+        Raises OrderNotFound, TimeoutError after ``timeout`` seconds, and JournalError where the exchange does
+        not have the order and the journal fails to keep that: after a crash it could be placed again.
+        """
         core = await self._opened()
-        order = await self.get_order_status(order_id)
-        if order.state.is_final:
-            return order
-        deadline = None if timeout is None else self.clock.monotonic() + timeout
-        core.tracker.kick()
-        final = await core.registry.wait_until(order_id, lambda item: item.state.is_final, deadline)
-        if final is not None:
-            return final
-        if self._closed:
-            raise ExecutorClosed(order_id=order_id)
-        raise TimeoutError(f"order {order_id} is not final after {timeout} s")
+        order: Order | None = await self.get_order_status(order_id)
+        if order is not None and not order.state.is_final:
+            deadline = None if timeout is None else self.clock.monotonic() + timeout
+            core.tracker.kick()
+            order = await core.registry.wait_until(order_id, lambda item: item.state.is_final, deadline)
+        if order is None:
+            if self._closed:
+                raise ExecutorClosed(order_id=order_id)
+            raise TimeoutError(f"order {order_id} is not final after {timeout} s")
+        if order.exchange_order_id is None and not await self._survives(core, order_id, 0.0):
+            raise JournalError(f"order {order_id} ended as {order.state.value}, and the journal cannot keep that")
+        return order
 
     @log_execution_time
     async def cancel_order(self, order_id: str) -> bool:
@@ -326,10 +349,10 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         deadline = self.clock.monotonic() + core.settings.retry.deadline_seconds
         if not await core.canceller.cancel(order, deadline):
             return False
-        if await self._survives(core, order_id, deadline):
+        if await self._survives(core, order_id, 0.0):
             return True
-        known = core.registry.get(order_id)
-        return known is not None and known.exchange_order_id is not None  # the exchange can tell that one again
+        order = core.registry.get(order_id) or order
+        return order.exchange_order_id is not None  # the exchange can tell that one again
 
     def events(self) -> AsyncIterator[OrderEvent]:
         """Every state change and fill from now on, in order.
@@ -389,36 +412,15 @@ class ReliableOrderExecutor(OrderExecutionInterface):
 
         Raises ConfigurationError for another period, ExchangeUnavailable when the exchange does not answer.
         """
-        from .reconciliation import Reconciler, since_of  # noqa: PLC0415 - the package's import stays light
-
-        since_of(period, self.clock.now())
         core = await self._opened()
-        try:
-            await core.wait_recovered(self.clock.monotonic() + RECONCILIATION_RECOVERY_SECONDS)
-        except OrderNotSent as error:
-            raise ExchangeUnavailable(str(error), category=ErrorCategory.TIMEOUT) from None
-        gateway = GuardedGateway(core.wire, self.clock, timeout=RECONCILIATION_READ_SECONDS)
-        repairs = RegistryRepairs(core.registry, core.resolver, core.ports.journal, self.clock)
-        reconciler = Reconciler(
-            core.ports.journal,
-            gateway,
-            self.clock,
-            repairs=repairs,
-            metrics=self.metrics,
-            alerts=core.ports.alerts,
-            thresholds=thresholds,
-            balance_check=core.confirmer.deviations,
-        )
         async with self._reconciling:  # two runs at once could adopt one order twice
-            await core.tracker.round()  # what following orders would tell next is no discrepancy
-            report = await reconciler.run(period, progress=progress)
+            report = await reconcile(core, period, progress=progress, thresholds=thresholds)
         core.last_reconciliation = report.finished_at
         return report
 
     async def force_circuit_open(self, reason: str, lane: str = Lane.SUBMIT) -> None:
         """Open a breaker by hand; it stays open until ``reset_circuit``."""
-        core = await self._opened()
-        core.breakers[Lane(lane)].force_open(reason)
+        (await self._opened()).breakers[Lane(lane)].force_open(reason)
 
     async def reset_circuit(self, lane: str = Lane.SUBMIT) -> CircuitState:
         """Close a breaker by hand and forget the errors that it counted."""
@@ -432,15 +434,16 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             raise InvalidOrder("reason", "why the executor is halted, in a few words")
         core = await self._opened()
         core.switch.reason = reason
-        if self.alerts is not None:
-            self.alerts.raise_alert(Level.CRITICAL, "halt", "the executor is halted", reason)
+        core.ports.alerts.raise_alert(Level.CRITICAL, "halt", "the executor is halted", reason)
         await core.ports.journal.set_flag(HALT_FLAG, reason)
 
     async def resume(self) -> None:
         """Lift ``halt()``, and open a journal anew that had failed. Raises JournalError if it still fails."""
         core = await self._opened()
         async with self._resuming:  # two at once would open the journal under one another
-            await reopen(core.ports.journal, core.registry, self.clock)
+            if self._closed:
+                raise ExecutorClosed
+            await reopen(core.ports.journal, core.registry, self.clock, core.take_over)
         await core.ports.journal.set_flag(HALT_FLAG, None)
         core.switch.reason = None
         for key in ("halt", "journal"):

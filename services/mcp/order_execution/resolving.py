@@ -41,12 +41,21 @@ CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far the exchange's clock may differ from ours where lists are asked for by time."""
 LOOKBACK: Final = timedelta(minutes=10)
 """The same, more generous where "not in the list" is evidence that an order never arrived."""
+CLOCK_PAUSE_SECONDS: Final = 5.0
+"""Before an order is looked at again that our wrong clock kept from being sent."""
 FAR_AHEAD: Final = timedelta(days=1)
 """Where such a list ends: later than now on any clock that may be in use by then."""
 ABSENT_LOOKS: Final = 2
 """How often "not there" must be said, after the request can no longer arrive."""
 SECOND_LOOK_SECONDS: Final = 0.25
+EARLY_SCANS: Final = frozenset({0, 3, 6})
+"""Which of the looks go through the lists too, before an absence can be proved: about 0, 1.5 and 13 s after."""
 UNDECIDABLE_POLL_SECONDS: Final = 60.0
+_NO_IDS: Final = Unavailable(
+    ErrorCategory.BAD_RESPONSE,
+    "the exchange's lists do not tell client order ids, so they prove nothing",
+    local=True,
+)
 
 
 class Resolver:
@@ -75,6 +84,7 @@ class Resolver:
         self._clock = clock
         self._rng = rng
         self._alerts = alerts
+        self._opened_at = (clock.now(), clock.monotonic())
         self.progress = asyncio.Event()
         """Set whenever an order was resolved, or turned out to be undecidable; whoever waits clears it."""
         self._doubts: dict[str, Doubt] = {}
@@ -98,6 +108,10 @@ class Resolver:
 
     def take(self, order_id: str, doubt: Doubt) -> None:
         """Go on resolving this order from here; a task that already does goes on with what is newly known."""
+        before = self._doubts.get(order_id)
+        if before is not None:  # an earlier copy is looked for too
+            both = None not in (before.began, doubt.began)
+            doubt.began = min(before.began or 0.0, doubt.began or 0.0) if both else None
         self._doubts[order_id] = doubt
         if order_id not in self._tasks and not self._closed:
             task = asyncio.get_running_loop().create_task(self._follow(order_id), name=f"resolve {order_id}")
@@ -169,8 +183,10 @@ class Resolver:
             if order is None or not order.state.is_unresolved:
                 return False
             asked_at = self._clock.monotonic()
+            certain_at = doubt.left_by + self._wire.gateway.traits.unresolvable_for
             async with self._looks:
-                answer = await self.look(order)
+                # Lists are dear where they are limited: early ones are few, for those that prove an absence.
+                answer = await self.look(order, thorough=asked_at >= certain_at or misses in EARLY_SCANS)
             order = self._registry.get(order_id)
             if order is None or not order.state.is_unresolved:
                 return False
@@ -181,14 +197,12 @@ class Resolver:
                 continue
             if isinstance(answer, Unavailable):
                 misses += 1
-                wait = max(poll_delay(self.policy, misses, self._rng), answer.retry_after or 0.0)
-                await self._pause(order_id, wait)
+                await self._bear_with(order, answer, misses)
                 continue
             if order.exchange_order_id is not None or not self._wire.gateway.traits.can_resolve:
                 self._report_undecidable(order)
                 await self._pause(order_id, UNDECIDABLE_POLL_SECONDS)
                 continue
-            certain_at = doubt.left_by + self._wire.gateway.traits.unresolvable_for
             if asked_at < certain_at:
                 misses += 1
                 await self._pause(order_id, self._until(certain_at, misses))
@@ -197,6 +211,14 @@ class Resolver:
             if absent >= ABSENT_LOOKS:
                 return True
             await self._pause(order_id, max(self._wire.gateway.traits.settle, SECOND_LOOK_SECONDS))
+
+    async def _bear_with(self, order: Order, answer: Unavailable, misses: int) -> None:
+        """Wait before an exchange is asked again that did not answer."""
+        wait = max(poll_delay(self.policy, misses, self._rng), answer.retry_after or 0.0)
+        if answer.local and answer.retry_after is None:  # it never will: a human must look
+            self._report_undecidable(order, answer.message)
+            wait = UNDECIDABLE_POLL_SECONDS
+        await self._pause(order.order_id, wait)
 
     def _until(self, certain_at: float, misses: int) -> float:
         """Look now and then before it is certain, since a late arrival shows early; then exactly when it is."""
@@ -231,14 +253,14 @@ class Resolver:
             self._after_found(current)
         return True
 
-    def _report_undecidable(self, order: Order) -> None:
+    def _report_undecidable(self, order: Order, why: str | None = None) -> None:
         if order.order_id in self.undecidable:
             return
         self.undecidable.add(order.order_id)
         self.progress.set()
-        why = "it was accepted, and now the exchange does not show it"
-        if order.exchange_order_id is None:
+        if why is None and order.exchange_order_id is None:
             why = "this exchange cannot tell whether it has the order"
+        why = why or "it was accepted, and now the exchange does not show it"
         self._alerts.raise_alert(
             Level.CRITICAL,
             f"undecidable:{order.order_id}",
@@ -296,6 +318,9 @@ class Resolver:
                 return False
             await self._pause(order_id, self.policy.delay(order.attempts, error.retry_after, self._rng))
         except (OrderNotSent, JournalError) as error:
+            if getattr(error, "reason", None) == "clock":  # what that clock says of absence is not believed either
+                await self._pause(order_id, CLOCK_PAUSE_SECONDS)
+                return True
             self._withhold(order_id, error)
             return False
         current = self._registry.get(order_id)
@@ -312,10 +337,11 @@ class Resolver:
 
     # ---- one look -----------------------------------------------------------------------------------------
 
-    async def look(self, order: Order) -> Found | NotFound | Unavailable:
+    async def look(self, order: Order, *, thorough: bool = True) -> Found | NotFound | Unavailable:
         """Look for the order wherever this exchange may have it.
 
-        NotFound means that the exchange said so for every place that there is.
+        NotFound means that the exchange said so for every place that there is; unless ``thorough``, that a lookup
+        by id does not find it, where there is one.
         """
         traits = self._wire.gateway.traits
         deadline = self._clock.monotonic() + LOOK_TIMEOUT_SECONDS
@@ -324,7 +350,7 @@ class Resolver:
             answer = await self._wire.query(ref, deadline)
             if not isinstance(answer, NotFound):
                 return answer
-            if ref.exchange_order_id is not None or traits.lookup_scope is LookupScope.ALL:
+            if ref.exchange_order_id is not None or traits.lookup_scope is LookupScope.ALL or not thorough:
                 return answer
         return await self._scan(order, deadline)
 
@@ -334,22 +360,48 @@ class Resolver:
         opened = await self._wire.read(lambda: gateway.open_orders(order.symbol), deadline)
         if isinstance(opened, Unavailable):
             return opened
-        found = _with_client_id(opened, order.order_id)
+        found = self._with_our_id(opened, order)
         if found is not None:
             return Found(found)
-        since = order.created_at - LOOKBACK
+        if not opened.tells_client_ids:
+            return _NO_IDS
+        since, until = self._period(order)
         if gateway.traits.lists_closed_orders:
-            # Our wall clock may have been set back meanwhile: what closed since then must not fall out of the list.
-            until = max(self._clock.now(), order.created_at) + FAR_AHEAD
             closed = await self._wire.read(lambda: gateway.closed_orders(since, until, order.symbol), deadline)
             if isinstance(closed, Unavailable):
                 return closed
-            found = _with_client_id(closed, order.order_id)
+            found = self._with_our_id(closed, order)
             if found is not None:
                 return Found(found)
+            if not closed.tells_client_ids:
+                return _NO_IDS
         if gateway.traits.lists_trades:
             return await self._scan_trades(order, since, deadline)
         return NotFound()
+
+    def _period(self, order: Order) -> tuple[datetime, datetime]:
+        """When the order may have been made, on the exchange's clock, whatever ours was set to meanwhile."""
+        now, at = self._clock.now(), self._clock.monotonic()
+        steady = self._opened_at[0] + timedelta(seconds=at - self._opened_at[1])  # no step of our clock moves this
+        told = now - timedelta(seconds=self._wire.gateway.clock_error or 0.0)
+        moments = [order.created_at, order.sent_at or order.created_at]
+        doubt = self._doubts.get(order.order_id)
+        if doubt is not None and doubt.began is not None:
+            age = timedelta(seconds=at - doubt.began)
+            moments += [now - age, steady - age, told - age]
+        return min(moments) - LOOKBACK, max(now, steady, told, *moments) + FAR_AHEAD
+
+    def _with_our_id(self, listing: OrderList, order: Order) -> ExchangeOrder | None:
+        """The order of a list that bears our id; of several, which never should be, the first that fits."""
+        ours = [seen for seen in listing.orders if seen.client_order_id == order.order_id]
+        if len({seen.exchange_order_id for seen in ours}) > 1:
+            self._alerts.raise_alert(
+                Level.CRITICAL,
+                f"doubled:{order.order_id}",
+                f"the exchange has several orders under the id {order.order_id}",
+                ", ".join(sorted(seen.exchange_order_id for seen in ours)),
+            )
+        return next((seen for seen in ours if not lifecycle.conflict(order, seen)), ours[0] if ours else None)
 
     async def _scan_trades(self, order: Order, since: datetime, deadline: float) -> Found | NotFound | Unavailable:
         gateway = self._wire.gateway
@@ -370,10 +422,3 @@ class Resolver:
 def ref_of(order: Order) -> OrderRef:
     """What a gateway needs to find this order."""
     return OrderRef(order.order_id, order.symbol, order.exchange_order_id, order.sent_at)
-
-
-def _with_client_id(listing: OrderList, client_order_id: str) -> ExchangeOrder | None:
-    for seen in listing.orders:
-        if seen.client_order_id == client_order_id:
-            return seen
-    return None

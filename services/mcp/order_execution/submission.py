@@ -35,6 +35,8 @@ MAX_CLOCK_ERROR_SECONDS = 60.0
 """Beyond it no order is placed: lists asked for by time could leave out the very order that is looked for."""
 DOUBTFUL_ON_RESEND = frozenset({"insufficient_funds"})
 """Refusals that, on a second copy of an order, suggest that the first one landed."""
+LOOKED_UP_FIRST = frozenset({"duplicate_order"})
+"""Refusals of an order that equals another one, maybe a copy of itself that somebody on the way sent twice."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Doubt:
     left_by: float
     """Monotonic time by which the last request had left, if it did: from here its expiry is counted."""
     category: ErrorCategory = ErrorCategory.INTERNAL
+    began: float | None = None
+    """Monotonic time before which no request for it left in this life; None: it left in an earlier one."""
     refusal: str | None = None
     """An explicit refusal that is believed once a lookup finds nothing."""
     duplicate: bool = False
@@ -91,6 +95,7 @@ class Submission:
         switch: KillSwitch,
         metrics: Metrics,
         resolve_later: Callable[[str, Doubt], None],
+        on_doubled: Callable[[Order, str], None],
     ) -> None:
         self.policy = policy
         self.budget = budget
@@ -103,6 +108,7 @@ class Submission:
         self._switch = switch
         self._metrics = metrics
         self._resolve_later = resolve_later
+        self._on_doubled = on_doubled
 
     async def place(self, order: Order, deadline: float) -> Order:
         """Send an order, again as long as it provably did not leave, and wait until its fate is known.
@@ -162,7 +168,7 @@ class Submission:
 
         async def before_send() -> None:
             nonlocal sending, started
-            sending = await self._make_durable(order)
+            sending = await self._make_durable(order, deadline)
             started = self._clock.monotonic()
 
         try:
@@ -173,7 +179,7 @@ class Submission:
             if sending is not None:
                 self._doubt(
                     sending,
-                    Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED),
+                    Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED, began=started),
                     "the caller was cancelled",
                 )
             raise
@@ -182,14 +188,21 @@ class Submission:
             raise Retryable(reason.category, reason.message, reason.retry_after)
         return self._take(sending, outcome, started)
 
-    async def _make_durable(self, order: Order) -> Order:
-        """Journal the intent, or the resend, and make sure that the order is still ours to send."""
+    async def _make_durable(self, order: Order, deadline: float) -> Order:
+        """Journal the intent, or the resend, and make sure that the order is still ours to send, and wanted."""
+        await self._check_clock(deadline)
         current = self._registry.get(order.order_id) or order
-        if not _may_be_sent(current):
+        if not _may_be_sent(current) or self._is_unwanted(current):
             raise _OvertakenError
-        _check_clock(self._wire.gateway.clock_error)
+        self._check_deadline(deadline)
         try:
-            sending = await self._registry.commit(lifecycle.intend(current, self._clock.now()))
+            async with asyncio.timeout(deadline - self._clock.monotonic()):
+                sending = await self._registry.commit(lifecycle.intend(current, self._clock.now()))
+        except TimeoutError:
+            self._withdraw(current, "the intent was not durable within the deadline, so nothing was sent")
+            raise JournalUnavailable(
+                "the intent was not durable within the deadline, so nothing was sent"
+            ) from None
         except JournalUnavailable:
             self._withdraw(current, "the journal refused the intent, so nothing was sent")
             raise
@@ -206,7 +219,32 @@ class Submission:
         if self._switch.reason is not None:
             self._withdraw(current, f"halted: {self._switch.reason}")
             self._switch.check(order.order_id)
+        if self._is_unwanted(self._registry.get(order.order_id) or sending):
+            self._withdraw(current, "nobody wants it any more, so it was not sent")
+            raise _OvertakenError
         return sending
+
+    def _is_unwanted(self, order: Order) -> bool:
+        """Whether it was cancelled, or all its callers have gone, while it waited for its turn."""
+        if order.state.is_final:
+            return False  # what cancelled an earlier start does not concern this one
+        return order.cancel_requested or self._registry.wanted_until(order.order_id) is None
+
+    async def _check_clock(self, deadline: float) -> None:
+        """Refuse to place orders by a clock that is plainly wrong. Raises OrderNotSent."""
+        gateway = self._wire.gateway
+        if abs(gateway.clock_error or 0.0) > MAX_CLOCK_ERROR_SECONDS:
+            await self._wire.read(gateway.ping, deadline)  # the exchange's time may be old: ask again
+        error = gateway.clock_error or 0.0
+        if abs(error) > MAX_CLOCK_ERROR_SECONDS:
+            way = "ahead of" if error > 0 else "behind"
+            message = f"this machine's clock is {abs(error):.0f} s {way} the exchange's; set it right first"
+            raise OrderNotSent(message, reason="clock")
+
+    def _check_deadline(self, deadline: float) -> None:
+        """Raise OrderNotSent when it is too late: the price is stale, and the caller has gone."""
+        if self._clock.monotonic() >= deadline:
+            raise OrderNotSent("its deadline passed before it was sent", reason="deadline")
 
     def _withdraw(self, before: Order, detail: str) -> None:
         """Take back an intent whose request did not leave; an earlier copy of the order may still be out."""
@@ -224,23 +262,32 @@ class Submission:
         now = self._clock.now()
         current = self._registry.get(sending.order_id) or sending
         if not current.state.is_unresolved:
+            if isinstance(outcome, Accepted) and current.exchange_order_id not in (None, outcome.exchange_order_id):
+                self._on_doubled(current, outcome.exchange_order_id)
             return current
         if isinstance(outcome, Accepted):
             return self._accept(current, outcome, started)
         if isinstance(outcome, NotSent):
-            self._registry.record(lifecycle.not_sent(current, now, f"{outcome.category}: {outcome.message}"))
+            left = self._registry.record(lifecycle.not_sent(current, now, f"{outcome.category}: {outcome.message}"))
+            if left.state.is_final:
+                return left
             raise Retryable(outcome.category, outcome.message, outcome.retry_after)
         if isinstance(outcome, Rejected):
-            doubtful = current.attempts > 1 and outcome.reason in DOUBTFUL_ON_RESEND
+            again = current.attempts > 1
+            doubtful = outcome.reason in LOOKED_UP_FIRST or (again and outcome.reason in DOUBTFUL_ON_RESEND)
             if outcome.duplicate_id or doubtful:
                 doubt = Doubt(
-                    self._clock.monotonic(), ErrorCategory.BAD_RESPONSE, outcome.reason, outcome.duplicate_id
+                    self._clock.monotonic(),
+                    ErrorCategory.BAD_RESPONSE,
+                    started,
+                    outcome.reason,
+                    outcome.duplicate_id,
                 )
                 return self._doubt(current, doubt, f"refused as {outcome.reason}: looked up before it is believed")
             return self._registry.record(lifecycle.rejected(current, now, outcome.reason))
         return self._doubt(
             current,
-            Doubt(self._clock.monotonic(), outcome.category),
+            Doubt(self._clock.monotonic(), outcome.category, began=started),
             f"{outcome.category}: {outcome.message}",
         )
 
@@ -289,8 +336,10 @@ def _is_decided(order: Order) -> bool:
 
 
 def verdict(order: Order) -> Order:
-    """Give back a placed order; raise what an order that was not placed means to its caller."""
-    if order.state is OrderState.REJECTED:
+    """Give back a placed order, whatever became of it; raise what one that was not placed means to its caller."""
+    if order.state is OrderState.PENDING or order.state.is_unresolved:
+        raise OrderUnresolved(order.order_id, f"it is {order.state.value}")
+    if order.state is OrderState.REJECTED and order.exchange_order_id is None:
         raise OrderRejected(order.order_id, order.reason or "no reason given")
     if order.state is OrderState.CANCELED and order.exchange_order_id is None:
         raise OrderRejected(order.order_id, order.reason or "canceled before it was sent")
@@ -304,11 +353,3 @@ def _not_sent_error(order: Order) -> OrderNotSent:
     if reason == "circuit_open":
         return CircuitOpen("submit", retry_after=0.0, order_id=order.order_id)
     return OrderNotSent(f"order {order.order_id} was never sent: {reason}", order_id=order.order_id, reason=reason)
-
-
-def _check_clock(error: float | None) -> None:
-    """Refuse to place orders by a clock that is plainly wrong. Raises OrderNotSent."""
-    if error is not None and abs(error) > MAX_CLOCK_ERROR_SECONDS:
-        way = "ahead of" if error > 0 else "behind"
-        message = f"this machine's clock is {abs(error):.0f} s {way} the exchange's; set it right first"
-        raise OrderNotSent(message, reason="clock")

@@ -118,15 +118,19 @@ class Tracker:
 
     # ---- one round ----------------------------------------------------------------------------------------
 
-    async def round(self) -> bool:
-        """Bring every open order up to date. False when the exchange did not answer everything."""
+    async def round(self, *, with_fills: bool = True) -> bool:
+        """Bring every open order up to date. False when the exchange did not answer everything.
+
+        ``with_fills``: whether the single trades count, by which orders were filled.
+        """
         async with self._lock:
             followed = [order for order in self._registry.live() if order.state in FOLLOWED]
             if not followed and not self._registry.unsettled():
                 return True
             started_at = self._clock.now()
             complete = await self._follow(followed) if followed else True
-            complete = await self._complete_fills(followed) and complete
+            told = await self._complete_fills(followed)
+            complete = complete and (told or not with_fills)
             self._recancel(followed)
             if complete:
                 self.last_success = started_at

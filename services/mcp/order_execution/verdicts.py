@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from .errors import JournalError
 from .journals.base import Journal
 from .registry import OrderRegistry
 
 _logger = logging.getLogger(__name__)
+
+VERDICT_SECONDS: Final = 1.0
+"""How long the journal may take with a verdict whose caller's deadline has passed."""
 
 
 async def survives_restart(journal: Journal, registry: OrderRegistry, order_id: str, seconds: float) -> bool:

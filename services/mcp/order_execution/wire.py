@@ -173,6 +173,8 @@ class Wire:
         category = getattr(outcome, "category", None)
         if category is None:
             permit.success()
+        elif getattr(outcome, "local", False):
+            permit.neutral()
         elif category is ErrorCategory.RATE_LIMITED:
             # A throttled exchange is alive; slowing down is the limiter's work, not the breaker's.
             permit.neutral()

@@ -60,6 +60,10 @@ class Bench(ABC):
     troubles: frozenset[Trouble]
     tells_stop_prices = True
     """Whether answers always carry an order's stop price."""
+    nobody = "contract-nobody"
+    """A client id of the exchange's form that no order has."""
+    keeps_ids_longer = False
+    """Whether the exchange refuses a repeated client id for longer than the traits rely on."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -76,6 +80,10 @@ class Bench(ABC):
     async def wait(self, seconds: float) -> None:
         """Let time pass, for the exchange too."""
 
+    def name(self, number: int) -> str:
+        """The client id of the order of this number."""
+        return f"contract-{number}"
+
     # ---- orders that fit any exchange ---------------------------------------------------------------------
 
     async def market(self) -> Market:
@@ -91,7 +99,7 @@ class Bench(ABC):
         price = on_grid(far, market.price_tick, ROUND_DOWN)
         amount = max(market.min_amount, on_grid(market.min_notional * 3 / price, market.amount_step, ROUND_UP))
         fields: dict[str, Any] = {
-            "client_order_id": f"contract-{next(self._numbers)}",
+            "client_order_id": self.name(next(self._numbers)),
             "symbol": self.symbol,
             "side": side,
             "type": OrderType.LIMIT,

@@ -13,7 +13,8 @@ import pytest
 
 from services.mcp.order_execution.gateways.paper import PaperGateway
 from services.mcp.order_execution.paper_exchange.settings import PaperFaults, PaperSettings
-from tests.contract.gateways import nobitex_bench
+from tests.ccxt_venues.server import DIALECTS
+from tests.contract.gateways import ccxt_bench, nobitex_bench
 from tests.contract.gateways.bench import Bench, Entry, Run, Scenario, Trouble
 from tests.virtual_time import VirtualClock, run_virtual
 
@@ -83,6 +84,7 @@ BENCHES: dict[str, Run] = {
     ),
     "nobitex: API key": partial(nobitex_bench.play, token=False),
     "nobitex: session token": partial(nobitex_bench.play, token=True),
+    **{f"ccxt: {exchange}": partial(ccxt_bench.play, exchange=exchange) for exchange in DIALECTS},
 }
 
 

@@ -171,7 +171,7 @@ def test_lookup_by_client_id_covers_what_the_traits_say(run: Run) -> None:
         assert isinstance(when_closed, Found if scope is LookupScope.ALL else NotFound)
         by_exchange_id = found(await bench.gateway.query(bench.ref(request, outcome)))
         assert by_exchange_id.state is OrderState.CANCELED
-        assert await bench.gateway.query(OrderRef("contract-nobody", bench.symbol)) == NotFound()
+        assert await bench.gateway.query(OrderRef(bench.nobody, bench.symbol)) == NotFound()
 
     run(scenario)
 
@@ -191,8 +191,9 @@ def test_client_ids_are_unique_as_the_traits_say(run: Run) -> None:
         assert second.duplicate_id
         await bench.gateway.cancel(bench.ref(request, outcome))
         third = await bench.gateway.submit(request)
-        assert isinstance(third, Rejected if scope is IdScope.FOREVER else Accepted)
-        assert len(await bench.book()) == (1 if scope is IdScope.FOREVER else 2)
+        refused = scope is IdScope.FOREVER or bench.keeps_ids_longer
+        assert isinstance(third, Rejected if refused else Accepted)
+        assert len(await bench.book()) == (1 if refused else 2)
 
     run(scenario)
 
@@ -219,11 +220,12 @@ def test_closed_orders_are_listed_by_time_with_their_client_ids(run: Run) -> Non
         if not bench.gateway.traits.lists_closed_orders:
             pytest.skip("this exchange does not list closed orders")
         request, outcome = await bench.rest()
-        await bench.rest()
+        resting, _ = await bench.rest()
         await bench.gateway.cancel(bench.ref(request, outcome))
         await bench.settle()
         orders = await closed(bench)
-        assert set(orders) == {request.client_order_id}
+        # Where the exchange lists them together, those that are not final may be there too.
+        assert set(orders) - {resting.client_order_id} == {request.client_order_id}
         assert orders[request.client_order_id].state is OrderState.CANCELED
         now = bench.clock.now()
         earlier = await bench.gateway.closed_orders(now - 3 * HOUR, now - 2 * HOUR, bench.symbol)
@@ -364,8 +366,9 @@ def test_a_known_refusal_is_rejected_and_books_nothing(run: Run) -> None:
 
     async def scenario(bench: Bench) -> None:
         market, request = await bench.market(), await bench.order()
-        small = await bench.gateway.submit(replace(request, amount=max(market.min_amount, market.amount_step)))
-        assert small == Rejected("min_notional")
+        if market.min_notional:
+            small = await bench.gateway.submit(replace(request, amount=max(market.min_amount, market.amount_step)))
+            assert small == Rejected("min_notional")
         balances = await bench.gateway.balances()
         assert isinstance(balances, Balances)
         much = balances.currencies[market.base].total + request.amount

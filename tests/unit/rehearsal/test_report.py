@@ -47,6 +47,7 @@ def make(desk: Any, outcome: Verdict, reconciliation: dict[str, Any] = RECONCILI
             "seconds": 5.0,
             "seed": 1,
             "concurrency": 2,
+            "exchange": "the paper exchange",
             "faults": {"lost reply": "10% of requests"},
             "outages": [[1.0, 2.0]],
             "files": {"journal": "/x/journal.db"},

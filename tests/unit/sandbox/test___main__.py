@@ -32,7 +32,8 @@ def test_every_argument_has_its_effect() -> None:
         "--host", "::1", "--port", "0", "--db", "x.db", "--seed", "7", "--token", "ab" * 20, "--api-key", PUBLIC,
         "--permissions", "READ,WITHDRAW", "--limits", "2.5", "--shapes", "old", "--fault", "lost_reply=0.1",
         "--fault", "latency_seconds=[0.01,0.1]", "--fault", "refuse_adds=MarketClosed",
-        "--fault", "hang_seconds=null",
+        "--fault", "hang_seconds=null", "--signature-window", "3", "--duplicate-seconds", "0",
+        "--block-seconds", "1",
     )  # fmt: skip
     assert (made.host, made.port, made.path, made.seed) == ("::1", 0, Path("x.db"), 7)
     assert made.token is not None
@@ -40,6 +41,7 @@ def test_every_argument_has_its_effect() -> None:
     assert (made.permissions, made.limits, made.shapes) == ({"READ", "WITHDRAW"}, 2.5, "old")
     assert (made.faults.lost_reply, made.faults.latency_seconds) == (0.1, (0.01, 0.1))
     assert (made.faults.refuse_adds, made.faults.hang_seconds) == ("MarketClosed", None)
+    assert (made.signature_window_seconds, made.duplicate_seconds, made.block_seconds) == (3.0, 0.0, 1.0)
     assert settings("--limits", "0").limits is None
     assert settings("--token-only").api_keys is False
 

@@ -103,6 +103,9 @@ async def test_keys_are_managed_with_a_session_only() -> None:
         answer = await client.ask("GET", "/apikeys/list", headers=client.signed("GET", "/apikeys/list"))
         assert answer.status == 403
         assert (await client.get("/apikeys/list")).body["keys"][0]["permissions"] == "READ,TRADE"
+    async with desk(key_lists_keys=True) as client:
+        answer = await client.ask("GET", "/apikeys/list", headers=client.signed("GET", "/apikeys/list"))
+        assert answer.body["keys"][0]["permissions"] == "READ,TRADE"
 
 
 async def test_more_than_a_hundred_failures_ban_the_address_until_the_window_ends() -> None:

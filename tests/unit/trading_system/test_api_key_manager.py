@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from pydantic import SecretStr
@@ -125,3 +127,24 @@ def test_a_key_of_a_wrong_form_is_not_even_shown_to_the_exchange(tmp_path: Path)
     bad = APICredentials("nobitex", SecretStr("x"), None, "test")
     report = asyncio.run(keys.verify(bad, asked))
     assert not report.valid
+
+
+def test_a_keyring_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A locked one holds keys perhaps: "no key was found" alone would send its owner looking elsewhere."""
+
+    class Locked(Exception):
+        pass
+
+    def get_password(service: str, name: str) -> str:
+        raise Locked
+
+    keyring, errors = ModuleType("keyring"), ModuleType("keyring.errors")
+    vars(keyring).update(get_password=get_password, errors=errors)
+    vars(errors).update(KeyringError=Locked)
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
+    with pytest.raises(ConfigurationError, match="no key was found"):
+        APIKeyManager(environment={}, env_file=tmp_path / ".env").load()
+    assert "the keyring cannot be read: Locked" in caplog.text

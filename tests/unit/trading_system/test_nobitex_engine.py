@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from services.mcp.order_execution import ErrorCategory, ReliableOrderExecutor
-from services.mcp.order_execution.clock import SystemClock
+from services.mcp.order_execution import ErrorCategory
 from services.mcp.order_execution.errors import ConfigurationError, JournalLocked
 from services.mcp.order_execution.gateways.base import NotSent, Rejected
-from services.mcp.order_execution.journals.memory import MemoryJournal, MemoryStore
-from tests.fakes import FOREVER, FakeExchange
+from tests.unit.trading_system.engine_world import QUICK, EngineWorld, kill_the_thread, limit, until
 from trading_system.execution import (
     EngineDied,
     ExecutionOutcome,
@@ -33,64 +29,8 @@ from trading_system.execution import (
     PositionBook,
 )
 
-QUICK = replace(FOREVER, request_expiry=0.1, settle=0.02)
 
-
-class World:
-    """A fake exchange, a disk, and the engines that live on them."""
-
-    def __init__(self, tmp_path: Path, **core: Any) -> None:
-        self.path = tmp_path
-        self.clock = SystemClock()
-        self.exchange = FakeExchange(self.clock, QUICK)
-        self.store = MemoryStore()
-        self.core = {
-            "retry": {"initial_delay": 0.01, "deadline_seconds": 5},
-            "confirmation": {"poll_interval_seconds": 0.1, "close_timeout_seconds": 0.2},
-            "transaction_log": {"path": tmp_path / "transactions"},
-            **core,
-        }
-        self.engines: list[NobitexExecutionEngine] = []
-
-    def engine(self, **options: Any) -> NobitexExecutionEngine:
-        """A new engine on the same disk."""
-        executor = ReliableOrderExecutor(
-            self.core, gateway=self.exchange, journal=MemoryJournal(self.clock, store=self.store)
-        )
-        section = {
-            "exchange_adapter": "mock",
-            "positions_path": str(self.path / "positions.db"),
-            "confirmation_timeout": 0.5,
-        }
-        made = NobitexExecutionEngine({"execution_engine": section}, executor=executor, **options)
-        self.engines.append(made)
-        made.start()
-        return made
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    for engine in made.engines:
-        engine.stop()
-
-
-def limit(order_id: str = "o1", **changes: Any) -> Order:
-    """A limit order that rests."""
-    values: dict[str, Any] = {"quantity": "0.1", "price": "50000", "order_id": order_id, **changes}
-    return Order("btc-usd", OrderSide.BUY, OrderType.LIMIT, **values)
-
-
-def until(done: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for something that another thread does."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it does not come"
-        threading.Event().wait(0.01)
-
-
-def test_an_accepted_order_is_a_success_in_the_last_phase(world: World) -> None:
+def test_an_accepted_order_is_a_success_in_the_last_phase(world: EngineWorld) -> None:
     """With the exchange's id, and the order as it stands."""
     engine = world.engine()
     result = engine.execute_order(limit())
@@ -107,7 +47,7 @@ def test_an_accepted_order_is_a_success_in_the_last_phase(world: World) -> None:
     assert engine.get_order("nobody") is None
 
 
-def test_a_refusal_of_the_exchange_is_a_failure_of_the_commit(world: World) -> None:
+def test_a_refusal_of_the_exchange_is_a_failure_of_the_commit(world: EngineWorld) -> None:
     """Nothing rests there."""
     world.exchange.script.append(Rejected("min_notional"))
     result = world.engine().execute_order(limit())
@@ -126,14 +66,14 @@ def test_a_refusal_of_the_exchange_is_a_failure_of_the_commit(world: World) -> N
         limit(quantity="900", price="90000"),
     ],
 )
-def test_what_is_refused_before_anything_is_sent_fails_in_the_first_phase(world: World, order: Order) -> None:
+def test_what_is_refused_before_anything_is_sent_fails_in_the_first_phase(world: EngineWorld, order: Order) -> None:
     """A missing price, a symbol that cannot be read, a step, funds."""
     result = world.engine().execute_order(order)
     assert (result.failed, result.phase) == (True, ExecutionPhase.PRE_COMMIT)
     assert world.exchange.submits == []
 
 
-def test_silence_is_neither_success_nor_failure(world: World) -> None:
+def test_silence_is_neither_success_nor_failure(world: EngineWorld) -> None:
     """The third outcome: it may be at the exchange. Asked again later, the same order gives its answer."""
     world.exchange.script.append("lost reply")
     world.exchange.hidden.add("X1")
@@ -149,7 +89,7 @@ def test_silence_is_neither_success_nor_failure(world: World) -> None:
     assert len(world.exchange.placed) == 1
 
 
-def test_what_was_provably_not_sent_is_sent_again(world: World) -> None:
+def test_what_was_provably_not_sent_is_sent_again(world: EngineWorld) -> None:
     """And the result says how often."""
     world.exchange.script.extend([NotSent(ErrorCategory.CONNECTION, "refused")] * 2)
     result = world.engine().execute_order(limit())
@@ -161,7 +101,7 @@ def test_what_was_provably_not_sent_is_sent_again(world: World) -> None:
 
 def test_consecutive_failures_open_the_circuit(tmp_path: Path) -> None:
     """After that an order fails at once, in the commit, and provably unsent."""
-    world = World(tmp_path, circuit_breaker={"failure_threshold": 3, "cool_down_seconds": 300})
+    world = EngineWorld(tmp_path, circuit_breaker={"failure_threshold": 3, "cool_down_seconds": 300})
     world.core["retry"] = {"max_retries": 0, "deadline_seconds": 2}
     world.exchange.script.extend([NotSent(ErrorCategory.CONNECTION, "refused")] * 3)
     engine = world.engine()
@@ -175,7 +115,7 @@ def test_consecutive_failures_open_the_circuit(tmp_path: Path) -> None:
     engine.stop()
 
 
-def test_an_order_that_trades_at_once_is_waited_for(world: World) -> None:
+def test_an_order_that_trades_at_once_is_waited_for(world: EngineWorld) -> None:
     """Its fills are in the answer's order, and in the position."""
     world.exchange.script.append("fill")
     engine = world.engine()
@@ -189,7 +129,7 @@ def test_an_order_that_trades_at_once_is_waited_for(world: World) -> None:
     until(lambda: book.position("BTC/USD").quantity == Decimal("0.1"))
 
 
-def test_an_order_that_trades_at_once_and_does_not_is_still_a_success(world: World) -> None:
+def test_an_order_that_trades_at_once_and_does_not_is_still_a_success(world: EngineWorld) -> None:
     """It was accepted; the wait for its end is bounded."""
     engine = world.engine()
     market = Order("BTC/USD", OrderSide.BUY, OrderType.MARKET, "0.1", order_id="m1")
@@ -198,7 +138,7 @@ def test_an_order_that_trades_at_once_and_does_not_is_still_a_success(world: Wor
     assert time.monotonic() - started < 3
 
 
-def test_cancel_says_whether_the_order_will_trade_no_further(world: World) -> None:
+def test_cancel_says_whether_the_order_will_trade_no_further(world: EngineWorld) -> None:
     """False for one that nobody knows."""
     engine = world.engine()
     engine.execute_order(limit())
@@ -210,7 +150,7 @@ def test_cancel_says_whether_the_order_will_trade_no_further(world: World) -> No
     assert engine.cancel_order("nobody") is False
 
 
-def test_the_same_order_after_a_restart_gives_the_same_answer(world: World) -> None:
+def test_the_same_order_after_a_restart_gives_the_same_answer(world: EngineWorld) -> None:
     """And fills that were not told before the stop are told after it, each once."""
     first = world.engine()
     first.execute_order(limit())
@@ -231,7 +171,7 @@ def test_the_same_order_after_a_restart_gives_the_same_answer(world: World) -> N
     assert len(world.exchange.placed) == 1
 
 
-def test_a_risk_manager_has_the_first_word(world: World) -> None:
+def test_a_risk_manager_has_the_first_word(world: EngineWorld) -> None:
     """What it forbids is neither written nor sent."""
 
     class Cautious:
@@ -251,7 +191,7 @@ def test_a_risk_manager_has_the_first_word(world: World) -> None:
     assert world.store.orders == {}
 
 
-def test_a_position_manager_that_fails_harms_no_order(world: World) -> None:
+def test_a_position_manager_that_fails_harms_no_order(world: EngineWorld) -> None:
     """It is logged; the fill is in the journal and told again after the next start."""
     told: list[str] = []
 
@@ -268,7 +208,7 @@ def test_a_position_manager_that_fails_harms_no_order(world: World) -> None:
     until(lambda: told == ["a", "b"])
 
 
-def test_many_threads_may_execute_at_once(world: World) -> None:
+def test_many_threads_may_execute_at_once(world: EngineWorld) -> None:
     """Each order once, and two threads with the same order get the same answer."""
     engine = world.engine()
     orders = [limit(f"o{number % 20}", quantity="0.001") for number in range(40)]
@@ -278,28 +218,25 @@ def test_many_threads_may_execute_at_once(world: World) -> None:
     assert len(world.exchange.placed) == 20
 
 
-async def test_it_works_beside_a_running_loop(world: World) -> None:
+async def test_it_works_beside_a_running_loop(world: EngineWorld) -> None:
     """A notebook, say, has one."""
     result = await asyncio.to_thread(world.engine().execute_order, limit())
     assert result.success
 
 
-def test_an_engine_that_is_not_running_says_so(world: World) -> None:
+def test_an_engine_that_is_not_running_says_so(world: EngineWorld) -> None:
     """Before the start, after the stop, and when its thread has died."""
     engine = NobitexExecutionEngine({"execution_engine": {"exchange_adapter": "mock"}})
     with pytest.raises(EngineDied, match="call start"):
         engine.execute_order(limit())
     running = world.engine()
-    loop = running._thread._loop
-    assert loop is not None
-    loop.call_soon_threadsafe(loop.stop)
-    until(lambda: not running.is_running)
+    kill_the_thread(running)
     with pytest.raises(EngineDied, match="has died"):
         running.execute_order(limit())
     running.stop()
 
 
-def test_two_engines_do_not_share_a_journal(world: World) -> None:
+def test_two_engines_do_not_share_a_journal(world: EngineWorld) -> None:
     """The second one is refused, and leaves nothing behind."""
     world.engine()
     with pytest.raises(JournalLocked):
@@ -307,7 +244,7 @@ def test_two_engines_do_not_share_a_journal(world: World) -> None:
     assert not world.engines[-1].is_running
 
 
-def test_the_kill_switch_and_reconciliation_are_at_hand(world: World) -> None:
+def test_the_kill_switch_and_reconciliation_are_at_hand(world: EngineWorld) -> None:
     """Halt refuses new orders in the first phase; a reconciliation finds everything accounted for."""
     engine = world.engine()
     engine.execute_order(limit())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
@@ -83,3 +84,24 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "no.db").write_text("this is no database, though long enough to look like one " * 20)
     with pytest.raises(ConfigurationError, match=r"positions_path"):
         PositionBook(tmp_path / "no.db")
+
+
+def test_a_disk_that_fails_is_named_also_where_it_ended_the_transaction_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SQLite may roll back by itself; the fill is not counted, and counts once it is told again."""
+    book = PositionBook()
+
+    def full(position: Position) -> None:
+        book._connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book, "_write", full)
+        with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+            book.apply_fill("BTC/USDT", B, fill("t1", "1", "100"), "o1")
+    assert book.position("BTC/USDT").quantity == 0
+    for _ in range(2):
+        book.apply_fill("BTC/USDT", B, fill("t1", "1", "100"), "o1")
+    assert book.position("BTC/USDT").quantity == 1
+    book.close()

@@ -10,7 +10,7 @@ import pytest
 from services.mcp.order_execution.errors import InvalidOrder
 from services.mcp.order_execution.parameters import parse_request
 from trading_system.execution.orders import Order, OrderSide, OrderStatus, OrderTimeInForce, OrderType
-from trading_system.execution.translation import client_order_id, core_params, unified_symbol
+from trading_system.execution.translation import client_order_id, core_params, parse_timeout, unified_symbol
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,13 @@ def test_what_is_no_order_is_refused() -> None:
     """A mapping, say."""
     with pytest.raises(InvalidOrder, match="order"):
         core_params({"symbol": "btc-usdt"})  # type: ignore[arg-type]
+
+
+def test_a_timeout_is_seconds_above_zero_up_to_a_day() -> None:
+    """Exactly what the core takes, and named as the caller knows it."""
+    assert parse_timeout(None, 60.0) == 60.0
+    assert parse_timeout("0.5", 60.0) == 0.5
+    assert parse_timeout(86_400, 60.0) == 86_400.0
+    for bad in (0, -1, 86_401, float("nan"), "soon", True, object()):
+        with pytest.raises(InvalidOrder, match=r"timeout: expected"):
+            parse_timeout(bad, 60.0)

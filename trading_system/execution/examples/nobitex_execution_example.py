@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def report(result: ExecutionResult) -> None:
         print(f"  failed in {result.phase.value}: {result.error_message}")
 
 
+def below(price: Decimal) -> Decimal:
+    """About a tenth below, where it rests; with three digits, which are on any market's grid."""
+    unit = Decimal(1).scaleb(price.adjusted() - 2)
+    return (price * Decimal("0.9") / unit).to_integral_value() * unit
+
+
 def run(engine: NobitexExecutionEngine, symbol: str) -> int:
     """A market order, a limit order that is canceled, and one that a limit of ours refuses."""
     print("A market order")
@@ -69,8 +76,10 @@ def run(engine: NobitexExecutionEngine, symbol: str) -> int:
     report(engine.execute_order(market))
     print("The same order once more: the same answer, and no second order")
     report(engine.execute_order(market))
-    print("A limit order far from the market, and its cancel")
-    limit = Order(symbol=symbol, side=OrderSide.BUY, order_type=OrderType.LIMIT, quantity="0.001", price="20000")
+    print("A limit order below the market, and its cancel")
+    known = engine.get_order(market.order_id)
+    price = below(known.average_price if known is not None and known.average_price else Decimal(50_000))
+    limit = Order(symbol=symbol, side=OrderSide.BUY, order_type=OrderType.LIMIT, quantity="0.001", price=price)
     report(engine.execute_order(limit))
     print(f"  canceled: {engine.cancel_order(limit.order_id)}")
     print("An order without a price")

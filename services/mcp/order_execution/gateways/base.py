@@ -164,6 +164,8 @@ class NotSent:
     message: str
     retry_after: float | None = None
     """Seconds that the exchange asked to wait: a floor."""
+    local: bool = False
+    """Our own bounds refused it: that says nothing of the exchange, and no other request need heed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,11 @@ class Unavailable:
     category: ErrorCategory
     message: str
     retry_after: float | None = None
+    local: bool = False
+    """Our own bounds refused it: that says nothing of the exchange, and no other request need heed it.
+
+    Without ``retry_after`` asking again will not help either: there is more than we ever read.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +211,8 @@ class OrderList:
     """A listing. It is complete for what was asked, or it is not an OrderList but Unavailable."""
 
     orders: tuple[ExchangeOrder, ...]
+    tells_client_ids: bool = True
+    """False where rows may lack the client order ids that their orders have: such a list proves none absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +268,7 @@ class Gateway(ABC):
     name: str
     traits: GatewayTraits
     clock_error: float | None = None
-    """Seconds by which our wall clock is ahead of the exchange's, as its latest answers tell; None: not known."""
+    """Seconds by which our wall clock is ahead of the exchange's now; None: not known. See ``RemoteClock``."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -296,7 +305,10 @@ class Gateway(ABC):
     async def closed_orders(
         self, since: datetime, until: datetime, symbol: str | None = None
     ) -> OrderList | Unavailable:
-        """All final orders that were created or closed in the period, client ids included."""
+        """All final orders that were created or closed in the period, client ids included.
+
+        Where the exchange lists them together, orders that are not final may be among them.
+        """
 
     @abstractmethod
     async def trades(self, since: datetime, symbol: str | None = None) -> TradeList | Unavailable:

@@ -1,4 +1,4 @@
-"""The command: ``python -m services.mcp.order_execution.rehearsal [--orders N] [--seed S] [--json] …``.
+"""The command: ``python -m services.mcp.order_execution.rehearsal [--gateway nobitex] [--orders N] [--json] …``.
 
 Exit codes: 0 every order is accounted for, 1 the promise was broken, 2 usage or configuration, 75 the rehearsal
 could not be carried out, 130 and 143 stopped by SIGINT and SIGTERM.
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import random
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from ..bootstrap import make_gateway
 from ..clock import Clock, SystemClock
-from ..config import load_settings
 from ..errors import ConfigurationError, OrderExecutionError
 from .day import SECONDS, BadDay
 from .report import write_report
@@ -49,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _make_empty(directory)
         _log_to(directory / "rehearsal.log")
         wanted = Options(options.orders, options.seed, options.concurrency, directory, options.seconds)
-        report, stopped_by = asyncio.run(_run(wanted, clock, console))
+        report, stopped_by = asyncio.run(_run(wanted, _day(options, wanted, clock), console))
     except (ConfigurationError, OSError) as error:
         return _fail(str(error), EXIT_USAGE)
     except OrderExecutionError as error:
@@ -72,24 +69,36 @@ def _make_empty(directory: Path) -> None:
         raise ConfigurationError(f"--dir {directory}: expected a directory that is empty or not there yet")
 
 
-async def _run(options: Options, clock: Clock, console: Console) -> tuple[dict[str, Any] | None, int]:
+def _day(options: argparse.Namespace, wanted: Options, clock: Clock) -> BadDay:
+    if options.gateway == "paper":
+        return BadDay(wanted.directory, wanted.seed, clock, seconds=wanted.seconds)
+    from .nobitex_day import NobitexDay  # noqa: PLC0415 - only what is used is imported
+
+    return NobitexDay(wanted.directory, wanted.seed, clock, auth=options.auth, seconds=wanted.seconds)
+
+
+async def _run(options: Options, day: BadDay, console: Console) -> tuple[dict[str, Any] | None, int]:
     """Rehearse until the end or a signal; then there is no report, and the signal's number."""
-    day = BadDay(options.directory, options.seed, clock, seconds=options.seconds)
-    observer = make_gateway(load_settings(day.after), clock, random.Random(options.seed))  # noqa: S311 - jitter
+    task = asyncio.ensure_future(_rehearse(options, day, console))
+    with _cancelled_by_signals(task) as received:
+        try:
+            return await task, 0
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            return None, received[0]
+
+
+async def _rehearse(options: Options, day: BadDay, console: Console) -> dict[str, Any]:
     view: View = LiveView(console) if console.is_terminal else LineView(console)
-    await observer.open()
-    try:
-        with view:
-            task = asyncio.ensure_future(Rehearsal(options, day, observer, view).run())
-            with _cancelled_by_signals(task) as received:
-                try:
-                    return await task, 0
-                except asyncio.CancelledError:
-                    if not received:
-                        raise
-                    return None, received[0]
-    finally:
-        await observer.close()
+    async with day:
+        observer = day.observer()
+        await observer.open()
+        try:
+            with view:
+                return await Rehearsal(options, day, observer, view).run()
+        finally:
+            await observer.close()
 
 
 @contextlib.contextmanager
@@ -115,7 +124,8 @@ def _cancelled_by_signals(task: asyncio.Task[Any]) -> Any:
 
 def show(report: Mapping[str, Any], console: Console) -> None:
     """Print the summary for people."""
-    table = Table(title="Rehearsal of bad days", title_justify="left", show_header=False)
+    console.print(f"Rehearsal of bad days on {report['exchange']}", highlight=False, style="italic")
+    table = Table(show_header=False)
     table.add_column("what")
     table.add_column("number", justify="right")
     for name, number in report["counts"].items():
@@ -160,8 +170,17 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="python -m services.mcp.order_execution.rehearsal",
-        description="Place orders on the paper exchange while requests, replies and the exchange itself fail.",
+        description=(
+            "Place orders on the paper exchange, or on a local Nobitex, while requests, replies and the exchange "
+            "itself fail."
+        ),
         epilog="exit codes: 0 every order is accounted for, 1 not so, 2 usage, 75 could not be carried out",
+    )
+    parser.add_argument(
+        "--gateway", choices=("paper", "nobitex"), default="paper", help="on which exchange (paper)"
+    )
+    parser.add_argument(
+        "--auth", choices=("key", "token"), default="key", help="how requests to nobitex are signed (key)"
     )
     parser.add_argument("--orders", type=between(1, ORDERS_MAX), default=80, metavar="N", help="how many (80)")
     parser.add_argument(

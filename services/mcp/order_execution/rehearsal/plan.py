@@ -19,6 +19,8 @@ class Purpose(StrEnum):
     NEAR_LIMIT = "limit near the market"
     FAR_LIMIT = "limit far away, cancelled"
     STOP = "stop, cancelled"
+    STOP_LIMIT = "stop limit, cancelled"
+    STOP_CROSSED = "stop that the market has passed"
     IOC = "immediate or cancel"
     FOK = "fill or kill"
     POST_ONLY = "post-only that rests"
@@ -41,12 +43,27 @@ MIX: Final[Mapping[Purpose, int]] = {
 }
 """How many of each there are among twenty."""
 
-CANCELLED: Final = frozenset({Purpose.FAR_LIMIT, Purpose.STOP})
+NOBITEX_MIX: Final[Mapping[Purpose, int]] = {
+    Purpose.MARKET: 5,
+    Purpose.NEAR_LIMIT: 5,
+    Purpose.FAR_LIMIT: 4,
+    Purpose.STOP: 1,
+    Purpose.STOP_LIMIT: 2,
+    Purpose.STOP_CROSSED: 1,
+    Purpose.TOO_SMALL: 1,
+    Purpose.TOO_BIG: 1,
+}
+"""The same for Nobitex, which has stop limits and knows neither IOC, FOK nor post-only."""
+
+CANCELLED: Final = frozenset({Purpose.FAR_LIMIT, Purpose.STOP, Purpose.STOP_LIMIT})
+STOPS: Final = frozenset({Purpose.STOP, Purpose.STOP_LIMIT, Purpose.STOP_CROSSED})
 REFUSED_HERE: Final = frozenset({Purpose.TOO_SMALL, Purpose.TOO_BIG})
 """What must be refused before anything is sent."""
 
 BEYOND_ANY_FUNDS: Final = Decimal(10_000_000_000)
-"""A notional, in quote currency, that no rehearsal's account covers."""
+"""A notional, in dollars or so, that no rehearsal's account covers."""
+PER_DOLLAR: Final[Mapping[str, Decimal]] = {"IRT": Decimal(1_000_000)}
+"""What about a dollar is in a quote currency: markets in IRT have prices in rial. Not listed: 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +82,17 @@ class PlannedOrder:
 
 
 def plan_orders(
-    count: int, seed: int, markets: Sequence[Market], prices: Mapping[str, Ticker]
+    count: int,
+    seed: int,
+    markets: Sequence[Market],
+    prices: Mapping[str, Ticker],
+    mix: Mapping[Purpose, int] = MIX,
 ) -> list[PlannedOrder]:
     """Draw ``count`` orders over the given markets; the same arguments give the same orders."""
     rng = random.Random(seed)  # noqa: S311 - a rehearsal is to be repeatable, not secret
     purposes: list[Purpose] = []
     while len(purposes) < count:
-        twenty = [purpose for purpose, number in MIX.items() for _ in range(number)]
+        twenty = [purpose for purpose, number in mix.items() for _ in range(number)]
         rng.shuffle(twenty)
         purposes += twenty
     orders = []
@@ -82,10 +103,11 @@ def plan_orders(
 
 
 def _draw(rng: random.Random, order_id: str, purpose: Purpose, market: Market, ticker: Ticker) -> PlannedOrder:
-    side = "sell" if purpose is Purpose.STOP else rng.choice(("buy", "sell"))
+    side = "sell" if purpose in STOPS else rng.choice(("buy", "sell"))
     params: dict[str, Any] = {"client_order_id": order_id, "symbol": market.symbol, "side": side}
     params |= _terms(rng, purpose, market, ticker, buying=side == "buy")
-    notional = BEYOND_ANY_FUNDS if purpose is Purpose.TOO_BIG else Decimal(rng.randint(50, 500))
+    dollars = BEYOND_ANY_FUNDS if purpose is Purpose.TOO_BIG else Decimal(rng.randint(50, 500))
+    notional = dollars * PER_DOLLAR.get(market.quote, Decimal(1))
     if purpose is Purpose.TOO_SMALL:
         params["amount"] = market.amount_step
     else:
@@ -107,8 +129,8 @@ def _terms(rng: random.Random, purpose: Purpose, market: Market, ticker: Ticker,
             return {"type": "market"}
         case Purpose.NEAR_LIMIT:
             return {"type": "limit", "price": price(rng.choice(("0.002", "0.0005", "-0.0005")))}
-        case Purpose.STOP:
-            return {"type": "stop_market", "stop_price": _floor(ticker.bid * Decimal("0.90"), market.price_tick)}
+        case Purpose.STOP | Purpose.STOP_LIMIT | Purpose.STOP_CROSSED:
+            return _stop_terms(purpose, market, ticker)
         case Purpose.IOC | Purpose.FOK:
             kind = {"type": "limit", "time_in_force": "IOC" if purpose is Purpose.IOC else "FOK"}
             return {**kind, "price": price(rng.choice(("0.003", "-0.003")))}
@@ -118,6 +140,15 @@ def _terms(rng: random.Random, purpose: Purpose, market: Market, ticker: Ticker,
             return {"type": "limit", "post_only": True, "price": price("0.01")}
         case Purpose.FAR_LIMIT | Purpose.TOO_SMALL | Purpose.TOO_BIG:
             return {"type": "limit", "price": price("-0.08")}
+
+
+def _stop_terms(purpose: Purpose, market: Market, ticker: Ticker) -> dict[str, Any]:
+    """Of an order that sells once the market has fallen so far; to one above the market it has fallen already."""
+    at = Decimal("1.10" if purpose is Purpose.STOP_CROSSED else "0.90")
+    terms = {"type": "stop_market", "stop_price": _floor(ticker.bid * at, market.price_tick)}
+    if purpose is Purpose.STOP_LIMIT:
+        terms |= {"type": "stop_limit", "price": _floor(ticker.bid * Decimal("0.88"), market.price_tick)}
+    return terms
 
 
 def _floor(value: Decimal, step: Decimal) -> Decimal:

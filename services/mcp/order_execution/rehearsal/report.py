@@ -119,7 +119,7 @@ def _head(report: Mapping[str, Any]) -> str:
     terms = f"{report['seconds']:.1f} s, seed {report['seed']}, {report['concurrency']} orders at a time"
     return (
         "<h1>Rehearsal of bad days</h1>\n"
-        f'<p class="soft">{escape(began)} UTC, {terms}, on the paper exchange</p>\n'
+        f'<p class="soft">{escape(began)} UTC, {terms}, on {escape(report["exchange"])}</p>\n'
         f'<div class="verdict {kind}">{escape(words)}</div>'
     )
 

@@ -76,16 +76,19 @@ class Rehearsal:
 
     async def run(self) -> dict[str, Any]:
         """Carry it out and return the report. Raises RehearsalFailed, and what opening raises."""
-        bad = ReliableOrderExecutor(self._day.config)
-        async with bad:
-            self._started = self._day.clock.monotonic()
-            await self._plan()
-            async with _Background(self._follow(bad), self._show(bad)):
-                await self._place(bad)
-                await self._resolve(bad)
-            self._retried = (await bad.get_execution_stats()).retries
+        await self._plan()
+        await self._day.begin()
+        self._started = self._day.clock.monotonic()
         async with (
-            ReliableOrderExecutor(self._day.after) as good,
+            self._day.executor() as bad,
+            _Background(self._follow(bad), self._show(bad)),
+        ):
+            await self._place(bad)
+            await self._resolve(bad)
+            self._retried = (await bad.get_execution_stats()).retries
+        await self._day.end()
+        async with (
+            self._day.executor_after() as good,
             _Background(self._follow(good), self._show(good)),
         ):
             return await self._account(good)
@@ -97,10 +100,10 @@ class Rehearsal:
         for symbol in self._day.symbols:
             market, ticker = await self._observer.market(symbol), await self._observer.ticker(symbol)
             if not isinstance(market, Market) or not isinstance(ticker, Ticker):
-                raise RehearsalFailed(f"the paper exchange did not tell the price of {symbol}")
+                raise RehearsalFailed(f"{self._day.where} did not tell the price of {symbol}")
             markets.append(market)
             prices[symbol] = ticker
-        planned = plan_orders(self.options.orders, self.options.seed, markets, prices)
+        planned = plan_orders(self.options.orders, self.options.seed, markets, prices, self._day.mix)
         self._traces = {order.order_id: Trace(order) for order in planned}
 
     async def _place(self, executor: ReliableOrderExecutor) -> None:
@@ -161,15 +164,25 @@ class Rehearsal:
         self._phase = "resolving"
         deadline = self._day.clock.monotonic() + RESOLVE_SECONDS
         while self._day.clock.monotonic() < deadline:
-            orders = [trace.order for trace in self._traces.values() if trace.order is not None]
-            if not any(order.state.is_unresolved or order.state is OrderState.CANCELING for order in orders):
+            if not await self._is_open(executor):
                 return
             await asyncio.sleep(SHOW_SECONDS)
+
+    async def _is_open(self, executor: ReliableOrderExecutor) -> bool:
+        """Whether the fate of any order is open, by what the executor knows now: not every event was heard."""
+        for trace in self._traces.values():
+            order = trace.order
+            if order is not None and (order.state.is_unresolved or order.state is OrderState.CANCELING):
+                trace.order = order = await executor.get_order_status(order.order_id)
+                if order.state.is_unresolved or order.state is OrderState.CANCELING:
+                    return True
+        return False
 
     # ---- accounting ---------------------------------------------------------------------------------------
 
     async def _account(self, executor: ReliableOrderExecutor) -> dict[str, Any]:
         """After the restart: reconcile twice, and hold the exchange's own book against everything that was told."""
+        await self._resolve(executor)
         self._phase = "reconciling"
         first = await executor.reconcile_orders("hourly")
         second = await executor.reconcile_orders("hourly")
@@ -211,6 +224,7 @@ class Rehearsal:
             "seconds": round(self._elapsed(), 3),
             "seed": self.options.seed,
             "concurrency": self.options.concurrency,
+            "exchange": self._day.where,
             "faults": self._day.told(),
             "outages": [list(outage) for outage in self._outages],
             "files": self._day.files(),

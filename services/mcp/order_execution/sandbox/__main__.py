@@ -1,6 +1,7 @@
 """The command: ``python -m services.mcp.order_execution.sandbox [--port 8765] [--fault NAME=PROB …] [--json] …``.
 
-Exit codes: 0 stopped by SIGTERM or SIGINT, 2 usage or configuration, 75 the exchange's file stays busy.
+Exit codes: 0 stopped by SIGTERM, SIGINT or ``--until-eof``, 2 usage or configuration, 75 the exchange's file stays
+busy.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +26,16 @@ from .settings import SandboxSettings, WireFaults
 EXIT_STOPPED: Final = 0
 EXIT_USAGE: Final = 2
 EXIT_BUSY: Final = 75
+_CHUNK: Final = 2**16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    if options.until_eof and not _is_pipe(os.fstat(sys.stdin.fileno()).st_mode):
+        return _fail("--until-eof: expected a pipe as standard input", EXIT_USAGE)
     try:
-        asyncio.run(_serve(Sandbox(settings_of(options)), as_json=options.json))
+        asyncio.run(_serve(Sandbox(settings_of(options)), as_json=options.json, until_eof=options.until_eof))
     except ValidationError as error:
         return _fail(
             "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()), EXIT_USAGE
@@ -53,6 +59,9 @@ def settings_of(options: argparse.Namespace) -> SandboxSettings:
         "api_keys": not options.token_only,
         "permissions": None if options.permissions is None else options.permissions.split(","),
         "limits": options.limits if options.limits != 0 else None,
+        "signature_window_seconds": options.signature_window,
+        "duplicate_seconds": options.duplicate_seconds,
+        "block_seconds": options.block_seconds,
         "shapes": options.shapes,
         "faults": WireFaults.model_validate(dict(_fault(text) for text in options.fault)),
     }
@@ -71,8 +80,8 @@ def _fault(text: str) -> tuple[str, Any]:
         return name, value
 
 
-async def _serve(sandbox: Sandbox, *, as_json: bool) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def _serve(sandbox: Sandbox, *, as_json: bool, until_eof: bool) -> None:
+    """Run until SIGTERM or SIGINT, and at most until the end of standard input where that is asked for."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -82,10 +91,35 @@ async def _serve(sandbox: Sandbox, *, as_json: bool) -> None:
         async with sandbox:
             sys.stdout.write(json.dumps(introduction(sandbox)) + "\n" if as_json else greeting(sandbox))
             sys.stdout.flush()
-            await stop.wait()
+            await (_first(stop) if until_eof else stop.wait())
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _is_pipe(mode: int) -> bool:
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+async def _first(stop: asyncio.Event) -> None:
+    """Wait for ``stop``, or for whoever holds the other end of standard input to close it, or to die."""
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_end_of(reader))]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        transport.close()
+
+
+async def _end_of(reader: asyncio.StreamReader) -> None:
+    while await reader.read(_CHUNK):
+        pass
 
 
 def introduction(sandbox: Sandbox) -> dict[str, Any]:
@@ -161,7 +195,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--limits", type=float, default=1.0, metavar="X", help="times the documented limits; 0: none"
     )
+    for name, value, meaning in (
+        ("--signature-window", default.signature_window_seconds, "how old a signed request may be"),
+        ("--duplicate-seconds", default.duplicate_seconds, "for how long an equal order is refused"),
+        ("--block-seconds", default.block_seconds, "how long an account is blocked that ignores backOff"),
+    ):
+        parser.add_argument(name, type=float, default=value, metavar="SECONDS", help=f"{meaning} ({value:g})")
     parser.add_argument("--shapes", choices=("varied", "old", "new"), default="varied", help="of answers (varied)")
+    parser.add_argument(
+        "--until-eof", action="store_true", help="end with standard input, as a child process should"
+    )
     parser.add_argument("--json", action="store_true", help="say on one line of JSON where it is")
     return parser
 

@@ -53,6 +53,7 @@ class Counter:
             self.public,
             self._house.settings.wallet_method,
         )
+        listing = self._house.settings.key_lists_keys
         add = Endpoint("POST", "/market/orders/add", orders.add, "TRADE", ORDER_POOL)
         return [
             add,
@@ -69,7 +70,7 @@ class Counter:
             _limited("POST", "/users/wallets/balance", account.balance, "READ", 60, 120),
             Endpoint("GET", "/users/profile", account.profile, "READ"),
             Endpoint(wallet_method, "/users/limitations", account.limitations, "READ"),
-            Endpoint("GET", "/apikeys/list", account.key_list, SESSION_ONLY),
+            Endpoint("GET", "/apikeys/list", account.key_list, "READ" if listing else SESSION_ONLY),
             Endpoint("GET", "/auth/ws/token/", account.stream_token, "READ"),
             Endpoint("GET", "/v2/options", public.options, None),
             _limited("GET", "/v3/orderbook/", public.book, None, 300, 60),

@@ -35,11 +35,15 @@ class _Hold:
 
 
 class RateLimits:
-    """Sliding windows, one account. ``scale`` multiplies every figure; None: no limits. Times are monotonic."""
+    """Sliding windows, one account. ``scale`` multiplies every figure; None: no limits. Times are monotonic.
 
-    def __init__(self, clock: Clock, scale: float | None) -> None:
+    ``block_seconds`` is how long an account is blocked that ignored ``backOff``.
+    """
+
+    def __init__(self, clock: Clock, scale: float | None, *, block_seconds: float = BLOCK_SECONDS) -> None:
         self._clock = clock
         self._scale = scale
+        self._block_seconds = block_seconds
         self._taken: dict[str, deque[float]] = {}
         self._holds: dict[str, _Hold] = {}
         self._blocked_until = -math.inf
@@ -53,8 +57,8 @@ class RateLimits:
         if hold is not None and now < hold.until:
             hold.ignored += 1
             if private and hold.ignored >= IGNORED_MAX:
-                self._blocked_until = now + BLOCK_SECONDS
-                raise Refusal(too_many(BLOCK_SECONDS, hold.limit))
+                self._blocked_until = now + self._block_seconds
+                raise Refusal(too_many(self._block_seconds, hold.limit))
             raise Refusal(too_many(hold.until - now, hold.limit))
         if self._scale is None:
             return

@@ -135,7 +135,7 @@ class Sandbox:
             keys=self.keys,
             clock=self._clock,
             rng=self._rng,
-            limits=RateLimits(self._clock, self.settings.limits),
+            limits=RateLimits(self._clock, self.settings.limits, block_seconds=self.settings.block_seconds),
             weather=Weather(self.settings.faults, self._clock, self._rng),
         )
 

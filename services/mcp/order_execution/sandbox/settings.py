@@ -105,12 +105,16 @@ class SandboxSettings(BaseModel):
     """The public key that is accepted; None: the demo pair that follows from the seed."""
     permissions: frozenset[Permission] = frozenset({"READ", "TRADE"})
     """What the API key may do."""
+    key_lists_keys: bool = False
+    """Whether an API key that may read may list the keys; the documentation asks for a user and says no more."""
     signature_window_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """How far a signed request's timestamp may be from the sandbox's clock."""
     duplicate_seconds: Seconds = 10.0
     """Within this time a second order of the same specification is refused."""
     limits: Annotated[float, Field(gt=0, le=1000)] | None = 1.0
     """The documented rate limits times this; None: none."""
+    block_seconds: Seconds = 120.0
+    """How long the account is blocked everywhere once it has ignored ``backOff`` five times."""
     shapes: Literal["varied", "old", "new"] = "varied"
     """Which of the documented shapes answers have."""
     wallet_method: Literal["GET", "POST"] = "GET"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -51,7 +51,7 @@ class Script(Transport):
         if path == "/v2/options":
             return Reply(200, OPTIONS)
         if self.errors:
-            self.clock_error = self.errors.pop(0)
+            self.theirs.learn(self.theirs._clock.now() - timedelta(seconds=self.errors.pop(0)))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 

@@ -152,7 +152,7 @@ def test_a_date_that_is_none_teaches_nothing(date: str) -> None:
 
     async def story(transport: Transport) -> None:
         assert isinstance(await transport.call("GET", "/x"), Reply)
-        assert transport.clock_error is None
+        assert transport.theirs.error is None
 
     on_server(Server([HEAD + f"Date: {date}\r\nContent-Length: 2\r\n\r\n{{}}".encode()]), story)
 
@@ -162,7 +162,7 @@ def test_a_clock_that_is_ahead_is_set_right_in_what_is_signed() -> None:
 
     async def story(transport: Transport) -> None:
         await transport.call("GET", "/x")
-        assert transport.clock_error == pytest.approx(timedelta(hours=1).total_seconds(), abs=3)
+        assert transport.theirs.error == pytest.approx(timedelta(hours=1).total_seconds(), abs=3)
         now = SystemClock().now().timestamp()
         signed = transport.headers("GET", "/x", b"")["Nobitex-Timestamp"]
         assert int(signed) == pytest.approx(now - 3_600, abs=3)

@@ -31,11 +31,14 @@ REFUSALS: Final = MappingProxyType(
         "FeatureUnavailable": "feature_unavailable",
         "ParseError": "invalid_request",
         "NullIdAndClientOrderId": "invalid_request",
+        # An order of the same side, amount and price within ten seconds, of whatever id: looked up before it is
+        # believed, since it may be a copy of this very order.
+        "DuplicateOrder": "duplicate_order",
     }
 )
 """Codes with which Nobitex says that an order was not registered (its documentation of orders/add)."""
-DUPLICATES: Final = frozenset({"DuplicateOrder", "DuplicateClientOrderId"})
-"""Codes that may mean an earlier copy of this very order: it is looked up."""
+DUPLICATES: Final = frozenset({"DuplicateClientOrderId"})
+"""Codes that say that this client order id exists: it is looked up."""
 THROTTLED: Final = "TooManyRequests"
 DEFAULT_BACK_OFF_SECONDS: Final = 60.0
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -96,12 +99,12 @@ def failed_cancel(answer: Reply | Lost) -> Rejected | NotSent | Unknown:
 def failed_read(answer: Reply | Lost) -> Unavailable:
     """A read was not answered."""
     if isinstance(answer, Lost):
-        return Unavailable(answer.category, answer.message)
+        return Unavailable(answer.category, answer.message, answer.retry_after, local=answer.held_back)
     seconds = throttled(answer)
     if seconds is not None:
         return Unavailable(ErrorCategory.RATE_LIMITED, THROTTLED, seconds)
-    if answer.status == 401:
-        return Unavailable(ErrorCategory.AUTHENTICATION, "HTTP 401")
+    if answer.status == 401 or (answer.status == 403 and answer.data is not None):
+        return Unavailable(ErrorCategory.AUTHENTICATION, f"HTTP {answer.status}")
     return Unavailable(*_why(answer))
 
 
@@ -127,7 +130,9 @@ def _says_failed(reply: Reply) -> bool:
 def _refused_early(answer: Reply | Lost) -> NotSent | None:
     """A request that provably was not carried out, and may be made again."""
     if isinstance(answer, Lost):
-        return None if answer.sent else NotSent(answer.category, answer.message)
+        if answer.sent:
+            return None
+        return NotSent(answer.category, answer.message, answer.retry_after, local=answer.held_back)
     seconds = throttled(answer)
     if seconds is not None:
         return NotSent(ErrorCategory.RATE_LIMITED, THROTTLED, seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from ...clock import Clock
@@ -32,7 +31,8 @@ from ..base import (
     Unavailable,
     Unknown,
 )
-from . import classify, parsing, symbols
+from . import answers, classify, parsing, symbols
+from .answers import PAGE_SIZE
 from .limits import EndpointLimits
 from .markets import RELOAD_SECONDS, Markets, read_markets
 from .parsing import NotUnderstood
@@ -52,7 +52,6 @@ SETTLE_SECONDS: Final = 10.0
 """How long a booked order may be missing from lookups and lists: an assumption, the documentation says nothing."""
 TOKEN_SETTLE_SECONDS: Final = 60.0
 """A session token signs nothing, so a late request is never refused: an assumption about the network."""
-PAGE_SIZE: Final = 100
 MAX_PAGES: Final = 20
 
 
@@ -82,7 +81,8 @@ class NobitexGateway(Gateway):
         self.limits = EndpointLimits(clock.monotonic, share=rate_limit_share)
         self._markets: Markets | None = None
         self._locked: str | None = None
-        self._forgave = False
+        self._tells_ids = True
+        self._excused_at: float | None = None
         expiry = SIGNATURE_SECONDS + CLOCK_MARGIN_SECONDS if signer.expires else None
         settle = SETTLE_SECONDS if signer.expires else TOKEN_SETTLE_SECONDS
         self.traits = GatewayTraits(
@@ -104,8 +104,8 @@ class NobitexGateway(Gateway):
 
     @property
     def clock_error(self) -> float | None:  # type: ignore[override]
-        """Seconds by which our clock is ahead of the exchange's, by its latest Date header."""
-        return self._transport.clock_error
+        """Seconds by which our clock is ahead of the exchange's, by its Date headers."""
+        return self._transport.theirs.error
 
     async def open(self) -> None:
         """Make the session; nothing is asked yet."""
@@ -132,25 +132,27 @@ class NobitexGateway(Gateway):
             return Lost(ErrorCategory.AUTHENTICATION, self._locked, sent=False)
         wait = self.limits.take("/v3/orderbook" if path.startswith("/v3/orderbook") else path)
         if wait:
-            return Reply(429, {"status": "failed", "code": classify.THROTTLED, "backOff": wait})
-        used = self._transport.clock_error
+            return Lost(ErrorCategory.RATE_LIMITED, f"our share of {path} is used up", sent=False, retry_after=wait)
+        used, left_at = self.clock_error, self._clock.monotonic()
         answer = await self._transport.call(method, path, query=query, body=body, private=private)
         if isinstance(answer, Reply):
-            self._heed(answer, used, private=private and not optional)
+            self._heed(answer, used, left_at, private=private and not optional)
         return answer
 
-    def _heed(self, reply: Reply, used_error: float | None, *, private: bool) -> None:
+    def _heed(self, reply: Reply, used_error: float | None, left_at: float, *, private: bool) -> None:
         """Obey what concerns the whole account: a request to slow down, and keys that are not accepted."""
         seconds = classify.throttled(reply)
         if seconds is not None:
             self.limits.back_off(seconds)
         if private and classify.is_ok(reply):
-            self._forgave = False
+            self._excused_at = None
         if private and reply.status == 401:
-            learnt = self._transport.clock_error or 0.0
+            learnt = self.clock_error or 0.0
             moved = abs(learnt - (used_error or 0.0)) > SIGNATURE_SECONDS / 2
-            if self._signer.expires and moved and not self._forgave:
-                self._forgave = True  # once: it may be the clock, and the next request tells
+            first = self._excused_at is None
+            if self._signer.expires and moved and (first or left_at < (self._excused_at or 0.0)):
+                # Once, with all that were under way then: it may be the clock, and the next request tells.
+                self._excused_at = self._clock.monotonic() if first else self._excused_at
                 _logger.warning("our clock was %.0f s off the exchange's; it is allowed for from now on", learnt)
                 return
             self._locked = (
@@ -196,7 +198,7 @@ class NobitexGateway(Gateway):
         if isinstance(market, Unavailable):
             return market
         answer = await self._call("GET", f"/v3/orderbook/{symbols.path_symbol(symbol)}", private=False)
-        return await self._read(answer, lambda data: _ticker(symbol, data))
+        return await self._read(answer, lambda data: answers.ticker(symbol, data))
 
     async def ping(self) -> Unavailable | None:
         """Make the cheapest read there is: a book that its cache answers."""
@@ -221,17 +223,17 @@ class NobitexGateway(Gateway):
             body["price"] = plain_decimal(request.price)
         if request.stop_price is not None:
             body["stopPrice"] = plain_decimal(request.stop_price)
-        if self._signer.expires and self._transport.clock_error is None:
+        if self._signer.expires and self.clock_error is None:
             # A timestamp ahead of the exchange's clock would keep a late copy good for longer than traits say.
             await self.ping()
         answer = await self._call("POST", "/market/orders/add", body=body)
         if isinstance(answer, Lost) or not classify.is_ok(answer) or answer.data is None:
             return classify.failed_submit(answer)
-        return _accepted(answer.data.get("order"), request.client_order_id)
+        return answers.accepted(answer.data.get("order"), request.client_order_id)
 
     async def cancel(self, ref: OrderRef) -> Accepted | Rejected | NotSent | Unknown:
         """Ask for a cancel, once: by the exchange's id where it is known, else by ours."""
-        body = {"status": "canceled", **_named(ref, "order")}
+        body = {"status": "canceled", **answers.named(ref, "order")}
         answer = await self._call("POST", "/market/orders/update-status", body=body)
         if isinstance(answer, Lost) or not classify.is_ok(answer) or answer.data is None:
             return classify.failed_cancel(answer)
@@ -256,7 +258,7 @@ class NobitexGateway(Gateway):
         names = await self._names()
         if isinstance(names, Unavailable):
             return names
-        answer = await self._call("POST", "/market/orders/status", body=_named(ref, "id"))
+        answer = await self._call("POST", "/market/orders/status", body=answers.named(ref, "id"))
         if classify.says_not_found(answer):
             return NotFound()
         seen = await self._read(answer, lambda data: parsing.order(data.get("order"), names, ref.symbol))
@@ -286,16 +288,17 @@ class NobitexGateway(Gateway):
                 return page
             found.update((order.exchange_order_id, order) for order in page)
             if len(page) < PAGE_SIZE:
-                return OrderList(tuple(order for order in found.values() if not order.state.is_final))
-            if not _sorted(page):
+                live = tuple(order for order in found.values() if not order.state.is_final)
+                return OrderList(live, tells_client_ids=self._tells_ids)
+            if not answers.is_sorted(page):
                 return Unavailable(ErrorCategory.BAD_RESPONSE, "the list is not in the order that was asked for")
             last = int(page[-1].exchange_order_id)
-        return Unavailable(ErrorCategory.BAD_RESPONSE, f"more than {MAX_PAGES * PAGE_SIZE} open orders")
+        return answers.too_many(f"more than {MAX_PAGES * PAGE_SIZE} open orders")
 
     async def closed_orders(
         self, since: datetime, until: datetime, symbol: str | None = None
     ) -> OrderList | Unavailable:
-        """Final orders that were created in the period; Nobitex does not tell when an order ended.
+        """Orders that were created in the period, open ones too; Nobitex does not tell when an order ended.
 
         Walked through all orders, the newest first: none ever leaves that list, so a page can only repeat some.
         """
@@ -308,12 +311,13 @@ class NobitexGateway(Gateway):
             if isinstance(page, Unavailable):
                 return page
             found.update((order.exchange_order_id, order) for order in page)
-            if len(page) >= PAGE_SIZE and not _sorted(page[::-1]):
+            if len(page) >= PAGE_SIZE and not answers.is_sorted(page[::-1]):
                 return Unavailable(ErrorCategory.BAD_RESPONSE, "the list is not in the order that was asked for")
             if len(page) < PAGE_SIZE or page[-1].created_at < since:
-                within = [order for order in found.values() if since <= order.created_at < until]
-                return OrderList(tuple(order for order in within if order.state.is_final))
-        return Unavailable(ErrorCategory.BAD_RESPONSE, f"more than {MAX_PAGES * PAGE_SIZE} orders since {since}")
+                # One that the open list does not show yet (Nobitex's "New") is kept: it is there.
+                within = tuple(order for order in found.values() if since <= order.created_at < until)
+                return OrderList(within, tells_client_ids=self._tells_ids)
+        return answers.too_many(f"more than {MAX_PAGES * PAGE_SIZE} orders since {since}")
 
     async def _page(
         self, query: dict[str, str], names: Mapping[str, str], symbol: str | None
@@ -329,6 +333,8 @@ class NobitexGateway(Gateway):
                 raise NotUnderstood("orders")
             if data.get("hasNext") is True and len(rows) < PAGE_SIZE:
                 raise NotUnderstood("hasNext")  # pages that are shorter than asked for would end the walk too soon
+            if any(isinstance(row, dict) and "clientOrderId" not in row for row in rows):
+                self._tells_ids = False  # as observed, not as documented: such a list proves no order absent
             return [parsing.order(row, names, symbol) for row in rows]
 
         return await self._read(answer, read)
@@ -344,14 +350,14 @@ class NobitexGateway(Gateway):
             if symbol is not None:
                 query["srcCurrency"], query["dstCurrency"] = symbols.codes(symbol)
             answer = await self._call("GET", "/market/trades/list", query=query)
-            page = await self._read(answer, lambda data: _trades(data, names, symbol))
+            page = await self._read(answer, lambda data: answers.trades(data, names, symbol))
             if isinstance(page, Unavailable):
                 return page
             rows, more = page
             found.update((row.fill.trade_id, row) for row in rows)
             if not more or (rows and max(row.fill.at for row in rows) < since):
                 return TradeList(tuple(row for row in found.values() if row.fill.at >= since))
-        return Unavailable(ErrorCategory.BAD_RESPONSE, f"more than {MAX_PAGES * PAGE_SIZE} trades since {since}")
+        return answers.too_many(f"more than {MAX_PAGES * PAGE_SIZE} trades since {since}")
 
     async def balances(self) -> Balances | Unavailable:
         """The spot wallets. A wallet that is missing has never held anything."""
@@ -378,67 +384,4 @@ class NobitexGateway(Gateway):
         if self._signer.public_key is None:
             return ()
         listed = await self._call("GET", "/apikeys/list", optional=True)
-        return _permissions(listed, self._signer.public_key)
-
-
-def _accepted(row: object, client_order_id: str) -> Accepted | Unknown:
-    """An acknowledgement without an id acknowledges nothing."""
-    try:
-        order_id = parsing.identity(row.get("id") if isinstance(row, dict) else None, "id")
-    except NotUnderstood:
-        return Unknown(ErrorCategory.BAD_RESPONSE, "accepted, and no id")
-    if isinstance(row, dict) and row.get("clientOrderId") not in (None, client_order_id):
-        return Unknown(ErrorCategory.BAD_RESPONSE, "it acknowledged another order")
-    # What else it says is not taken over: the documented sample names another side than was asked for.
-    return Accepted(order_id)
-
-
-def _sorted(page: list[ExchangeOrder]) -> bool:
-    """Whether ids only rise: a walk along them relies on it."""
-    ids = [int(order.exchange_order_id) for order in page]
-    return all(one < other for one, other in pairwise(ids))
-
-
-def _named(ref: OrderRef, key: str) -> dict[str, Any]:
-    """How an order is named in a request: the exchange's id is a number there."""
-    if ref.exchange_order_id is not None and ref.exchange_order_id.isdigit():
-        return {key: int(ref.exchange_order_id)}
-    return {"clientOrderId": ref.client_order_id}
-
-
-def _ticker(symbol: str, data: Mapping[str, Any]) -> Ticker:
-    asks, bids = data.get("asks"), data.get("bids")
-    last = parsing.number(data.get("lastTradePrice"), "lastTradePrice")
-    return Ticker(symbol, _best(bids, last), _best(asks, last), last)
-
-
-def _best(side: object, otherwise: Any) -> Any:
-    if isinstance(side, list) and side and isinstance(side[0], list) and side[0]:
-        return parsing.number(side[0][0], "price")
-    return otherwise
-
-
-def _trades(
-    data: Mapping[str, Any], names: Mapping[str, str], symbol: str | None
-) -> tuple[list[ExchangeTrade], bool]:
-    rows = data.get("trades")
-    if not isinstance(rows, list):
-        raise NotUnderstood("trades")
-    # Trades without an order of their own (conversions, say) are nobody's fills.
-    read = [parsing.trade(row, names, symbol) for row in rows if not _is_orderless(row)]
-    more = data.get("hasNext")
-    # Where it is not said, a full page has another one behind it.
-    return read, bool(rows) if more is True else more is not False and len(rows) >= PAGE_SIZE
-
-
-def _is_orderless(row: object) -> bool:
-    return isinstance(row, dict) and "orderId" in row and row["orderId"] is None
-
-
-def _permissions(answer: Reply | Lost, public_key: str) -> tuple[str, ...]:
-    """The permissions of one key among those listed; nothing where it is not listed."""
-    keys = answer.data.get("keys") if isinstance(answer, Reply) and answer.data is not None else None
-    for row in keys if isinstance(keys, list) else []:
-        if isinstance(row, dict) and row.get("key") == public_key and isinstance(row.get("permissions"), str):
-            return tuple(item.strip() for item in row["permissions"].split(","))
-    return ()
+        return answers.permissions(listed, self._signer.public_key)

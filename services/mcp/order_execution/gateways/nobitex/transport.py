@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 import yarl
 
-from ...clock import Clock
+from ...clock import Clock, RemoteClock
 from ...errors import ErrorCategory
 from .signing import Signer
 
@@ -39,6 +39,13 @@ class Lost:
     category: ErrorCategory
     message: str
     sent: bool
+    retry_after: float | None = None
+    """Seconds after which it could leave, where we ourselves held it back."""
+
+    @property
+    def held_back(self) -> bool:
+        """Whether our own limits kept it from leaving."""
+        return self.retry_after is not None
 
 
 class Transport:
@@ -46,7 +53,8 @@ class Transport:
 
     def __init__(self, base_url: str, signer: Signer, clock: Clock, *, timeout_seconds: float) -> None:
         self.base_url = base_url.rstrip("/")
-        self.clock_error: float | None = None
+        self.theirs = RemoteClock(clock, resolution_seconds=CLOCK_RESOLUTION_SECONDS)
+        """The exchange's clock, by the Date headers of its answers."""
         self._signer = signer
         self._clock = clock
         self._timeout = timeout_seconds
@@ -56,7 +64,7 @@ class Transport:
         """Make the session."""
         self._session = aiohttp.ClientSession(
             # Half of the time for a connection: one that never came to be is NotSent, not Unknown.
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=self._timeout / 2),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=self._timeout / 2),
             headers={"User-Agent": USER_AGENT},
             auto_decompress=True,
         )
@@ -76,8 +84,7 @@ class Transport:
 
     def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
         """Headers of a private request, with a fresh timestamp by the exchange's clock."""
-        now = self._clock.now().timestamp() - (self.clock_error or 0.0)
-        return self._signer.headers(method, path, body, int(now))
+        return self._signer.headers(method, path, body, int(self.theirs.now().timestamp()))
 
     async def call(
         self,
@@ -101,7 +108,12 @@ class Transport:
             ) as answer:
                 self._learn_clock(answer.headers.get("Date"))
                 return Reply(answer.status, read_json(await _whole_body(answer)))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ConnectionTimeoutError,
+            aiohttp.InvalidURL,
+            UnicodeError,
+        ) as error:
             return Lost(ErrorCategory.CONNECTION, type(error).__name__, sent=False)
         except TimeoutError:
             return Lost(ErrorCategory.TIMEOUT, f"no answer within {self._timeout:g} s", sent=True)
@@ -109,15 +121,12 @@ class Transport:
             return Lost(ErrorCategory.RESET, type(error).__name__, sent=True)
 
     def _learn_clock(self, date: str | None) -> None:
-        """Compare our clock with the exchange's, as far as whole seconds tell."""
         if date is None:
             return
         try:
-            theirs = parsedate_to_datetime(date)
-            ahead = (self._clock.now() - _in_utc(theirs)).total_seconds()
+            self.theirs.learn(_in_utc(parsedate_to_datetime(date)))
         except (TypeError, ValueError, OverflowError):
             return
-        self.clock_error = 0.0 if -CLOCK_RESOLUTION_SECONDS < ahead < CLOCK_RESOLUTION_SECONDS else ahead
 
 
 async def _whole_body(answer: aiohttp.ClientResponse) -> bytes:

@@ -1,0 +1,415 @@
+"""ccxt behind the gateway contract: every answer says by its type what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, TypeVar
+
+from ...clock import Clock
+from ...errors import ErrorCategory, InvalidOrder
+from ...models import OrderRequest, OrderType, Side, TimeInForce, plain_decimal
+from ..base import (
+    Accepted,
+    Balances,
+    ExchangeOrder,
+    Found,
+    Gateway,
+    Market,
+    NotFound,
+    NotSent,
+    OrderList,
+    OrderRef,
+    Rejected,
+    Ticker,
+    TradeList,
+    Unavailable,
+    Unknown,
+)
+from . import classify, parsing
+from .adapter import make_exchange, window
+from .client_ids import Remembered
+from .conservative import PLAIN, ConservativeReader, lost_promises
+from .listing import stamp
+from .parsing import NotUnderstood
+from .reading import Reader, guarded
+from .rows import TABLE
+from .stream import follow
+from .traits import traits_of
+from .transport import HttpSession, Trace, tracing
+
+_logger = logging.getLogger(__name__)
+R = TypeVar("R")
+
+MARKETS_SECONDS: Final = 3_600.0
+"""How long the rules of markets are used before they are read anew; the exchange's clock is read with them."""
+
+
+class CcxtGateway(Gateway):
+    """One account at one of ccxt's exchanges, spot. ``exchange`` is ccxt's id of it.
+
+    ``base_url`` moves every REST address to another host, with the path of each; there are no streams then.
+    ``rate_limit_share`` is the executor's: its limiter takes that share of the limits in ``traits``.
+    Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        exchange: str,
+        clock: Clock,
+        *,
+        api_key: str | None,
+        api_secret: str | None,
+        password: str | None = None,
+        uid: str | None = None,
+        timeout_seconds: float = 15.0,
+        base_url: str | None = None,
+        sandbox: bool = False,
+        rate_limit_share: float = 0.8,
+        settle_seconds: float | None = None,
+        request_expiry_seconds: float | None = None,
+    ) -> None:
+        self.row = TABLE.get(exchange)
+        self.rate_limit_share = rate_limit_share
+        self._clock = clock
+        self._http = HttpSession(clock, timeout_seconds=timeout_seconds)
+        self._window = window(None if self.row is None else self.row.expiry, request_expiry_seconds)
+        self.exchange = make_exchange(
+            exchange,
+            self.row,
+            self._http,
+            credentials={"apiKey": api_key, "secret": api_secret, "password": password, "uid": uid},
+            timeout_seconds=timeout_seconds,
+            expiry_seconds=self._window,
+            base_url=base_url,
+            sandbox=sandbox,
+        )
+        self.name = exchange
+        self._ids = Remembered(PLAIN if self.row is None else self.row.ids)
+        streams = base_url is None and bool(self.exchange.has.get("watchOrders"))
+        self.traits = traits_of(
+            self.row,
+            self.exchange,
+            streams=streams,
+            settle_seconds=settle_seconds,
+            request_expiry_seconds=request_expiry_seconds,
+        )
+        self._reader: Reader | ConservativeReader = (
+            ConservativeReader(self.exchange, self._ids)
+            if self.row is None
+            else Reader(self.row, self.exchange, self._ids, self._exchange_now)
+        )
+        self._markets_at: float | None = None
+        self._loading = asyncio.Lock()
+        self._clock_doubtful = True
+
+    def __repr__(self) -> str:
+        return f"CcxtGateway({self.name!r})"
+
+    @property
+    def clock_error(self) -> float | None:  # type: ignore[override]
+        """Seconds by which our wall clock is ahead of the exchange's, by its clock or its Date headers."""
+        return self._http.remote.error
+
+    def _exchange_now(self) -> datetime:
+        return self._http.remote.now()
+
+    async def open(self) -> None:
+        """Make the session; nothing is asked yet. Says what is lost where the exchange has no row."""
+        await self._http.open()
+        if self.row is None:
+            for loss in lost_promises(self.name):
+                _logger.warning("%s: %s", self.name, loss)
+
+    async def close(self) -> None:
+        """Close the sessions."""
+        await self._http.close()
+        await self.exchange.close()
+
+    # ---- markets and clock --------------------------------------------------------------------------------
+
+    async def _ready(self) -> Unavailable | None:
+        """See to it that the markets are known, and not from too long ago."""
+        now = self._clock.monotonic()
+        if self._markets_at is not None and now - self._markets_at < MARKETS_SECONDS:
+            return None
+        async with self._loading:
+            if self._markets_at is not None and self._clock.monotonic() - self._markets_at < MARKETS_SECONDS:
+                return None
+            loaded = await guarded(self.row, self._load_markets)
+            if isinstance(loaded, Unavailable):
+                # Old rules are better than none.
+                return loaded if self._markets_at is None else None
+            self._markets_at = self._clock.monotonic()
+            await self._read_clock()
+        return None
+
+    async def _load_markets(self) -> None:
+        """Load them without ccxt's shared future: whoever is cancelled there takes along all that wait."""
+        method = None if self.row is None else self.row.markets_method
+        if method is None:
+            await self.exchange.load_markets_helper(True)
+        else:
+            self.exchange.set_markets(await getattr(self.exchange, method)())
+
+    async def _read_clock(self) -> None:
+        """Compare clocks to the millisecond, where the exchange tells its own; else its Date headers have to do."""
+        self._clock_doubtful = False
+        if not self.exchange.has.get("fetchTime"):
+            return
+        before = self._clock.monotonic()
+        theirs = await guarded(self.row, self.exchange.fetch_time)
+        try:
+            self._http.measured(parsing.moment(theirs, "time"), self._clock.monotonic() - before)
+        except NotUnderstood:
+            return  # the Date headers have to do
+
+    async def market(self, symbol: str) -> Market | Unavailable:
+        """Rules of a symbol. Raises InvalidOrder for one that is no spot market of the exchange."""
+        problem = await self._ready()
+        if problem is not None:
+            return problem
+        told = self._spot(symbol)
+        try:
+            return parsing.market(told, self.exchange.precisionMode)
+        except NotUnderstood as error:
+            return Unavailable(ErrorCategory.BAD_RESPONSE, f"the rules of {symbol} are not understood: {error}")
+
+    def _spot(self, symbol: str) -> dict[str, Any]:
+        """Find ccxt's market of a symbol. Raises InvalidOrder."""
+        told: dict[str, Any] | None = self.exchange.markets.get(symbol)
+        if told is None or not told.get("spot"):
+            raise InvalidOrder("symbol", f"a spot symbol of {self.name}, such as BTC/USDT", got=symbol)
+        return told
+
+    async def ticker(self, symbol: str) -> Ticker | Unavailable:
+        """Present prices. Raises InvalidOrder for an unknown symbol."""
+        problem = await self._ready()
+        if problem is not None:
+            return problem
+        self._spot(symbol)
+
+        async def ask() -> Ticker:
+            told = await self.exchange.fetch_ticker(symbol)
+            if told.get("bid") is None and told.get("last") is None:
+                book = await self.exchange.fetch_order_book(symbol)
+                told = {"bid": book["bids"][0][0], "ask": book["asks"][0][0]}
+            return parsing.ticker(symbol, told)
+
+        return await guarded(self.row, ask)
+
+    async def ping(self) -> Unavailable | None:
+        """Make the cheapest read there is: the exchange's clock, else one price, else the markets."""
+
+        async def ask() -> None:
+            if self.exchange.has.get("fetchTime"):
+                await self.exchange.fetch_time()
+            elif self.exchange.markets:
+                spot = next((name for name, told in self.exchange.markets.items() if told.get("spot")), None)
+                await self.exchange.fetch_ticker(spot or next(iter(self.exchange.markets)))
+            else:
+                await self._load_markets()
+
+        return await guarded(self.row, ask)
+
+    # ---- writes -------------------------------------------------------------------------------------------
+
+    async def submit(self, request: OrderRequest) -> Accepted | Rejected | NotSent | Unknown:
+        """Place the order, once."""
+        problem = await self._ready()
+        if problem is not None:
+            return NotSent(problem.category, problem.message, problem.retry_after, local=problem.local)
+        refused = self._unplaceable(request)
+        if refused is not None:
+            return refused
+        if self._clock_doubtful:
+            # A timestamp ahead of the exchange's clock would keep a late copy good for longer than traits say.
+            await self._read_clock()
+        row = self.row
+        trace = Trace(headers=self._expiry_stamp("header"))
+        with tracing(trace):
+            try:
+                answer = await self.exchange.create_order(
+                    request.symbol,
+                    "limit" if request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT) else "market",
+                    request.side.value,
+                    Quantity(plain_decimal(request.amount)),
+                    None if request.price is None else Quantity(plain_decimal(request.price)),
+                    self._order_params(request),
+                )
+            except Exception as error:  # noqa: BLE001 - ccxt raises anything; the trace says what happened
+                outcome = classify.failed_write(trace, error, row, cancel=False)
+                self._heed(outcome)
+                return outcome
+        return self._acknowledged(answer, trace, request.client_order_id)
+
+    def _unplaceable(self, request: OrderRequest) -> Rejected | None:
+        """Refuse what would leave as something else than was asked for."""
+        try:
+            self._spot(request.symbol)
+        except InvalidOrder:
+            return Rejected("invalid_symbol")
+        market_buy = request.side is Side.BUY and request.type in (OrderType.MARKET, OrderType.STOP_MARKET)
+        if market_buy and self.row is not None and not self.row.market_buys:
+            return Rejected("market_buy_by_amount_not_offered")
+        with tracing(Trace()):
+            try:
+                amount = Decimal(self.exchange.amount_to_precision(request.symbol, plain_decimal(request.amount)))
+                prices = [
+                    (price, Decimal(self.exchange.price_to_precision(request.symbol, plain_decimal(price))))
+                    for price in (request.price, request.stop_price)
+                    if price is not None
+                ]
+            except InvalidOperation:
+                return Rejected("invalid_precision")
+            except Exception as error:  # noqa: BLE001 - nothing is sent by these
+                # A market without a precision: what leaves is what was asked for.
+                return Rejected("invalid_precision") if "BaseError" in classify.names(error) else None
+        if amount != request.amount:
+            return Rejected("invalid_amount")
+        return Rejected("invalid_price") if any(one != other for one, other in prices) else None
+
+    def _order_params(self, request: OrderRequest) -> dict[str, Any]:
+        row = self.row
+        params: dict[str, Any] = {}
+        if request.time_in_force is not TimeInForce.GTC:
+            params["timeInForce"] = request.time_in_force.value
+        if request.post_only:
+            params["postOnly"] = True
+        if row is None:
+            return params
+        sent_as = self._ids.encode(request.client_order_id)
+        params |= {**row.order_params, row.create_param: int(sent_as) if row.numeric_id else sent_as}
+        if request.stop_price is not None:
+            params[row.stop_param] = plain_decimal(request.stop_price)
+        return params | self._expiry_stamp("param")
+
+    def _expiry_stamp(self, way: str) -> dict[str, Any]:
+        """The moment from which on the exchange is to refuse the order, where it is told in this way."""
+        expiry = None if self.row is None else self.row.expiry
+        name = None if expiry is None else getattr(expiry, way)
+        if expiry is None or name is None or self._window is None:
+            return {}
+        return {name: str(stamp(self._exchange_now() + timedelta(seconds=self._window), expiry.stamp))}
+
+    def _acknowledged(self, answer: Any, trace: Trace, client_order_id: str) -> Accepted | Unknown:
+        """An acknowledgement without an id acknowledges nothing; nor does one of another order."""
+        told = answer if isinstance(answer, dict) else {}
+        order_id, shown = told.get("id"), told.get("clientOrderId")
+        if not isinstance(order_id, (str, int)) or not str(order_id) or not self._is_one_request(trace):
+            told_of = classify.code_of(trace.last, classify.NO_WORDING)
+            return Unknown(ErrorCategory.BAD_RESPONSE, f"{told_of}, no id")
+        if self.row is not None and shown and self._ids.decode(str(shown)) != client_order_id:
+            return Unknown(ErrorCategory.BAD_RESPONSE, "it acknowledged another order")
+        # What else it says is not taken over: acknowledgements are not always whole.
+        return Accepted(str(order_id))
+
+    def _is_one_request(self, trace: Trace) -> bool:
+        """Whether one request was the write; an exchange without a row may write by whatever method it likes."""
+        return len(trace.writes) == 1 or (self.row is None and bool(trace.hops) and not trace.writes)
+
+    def _heed(self, outcome: Rejected | NotSent | Unknown) -> None:
+        """Read the exchange's clock anew after it has refused a timestamp."""
+        if isinstance(outcome, NotSent) and outcome.category is ErrorCategory.BAD_RESPONSE:
+            self._clock_doubtful = True
+
+    async def cancel(self, ref: OrderRef) -> Accepted | Rejected | NotSent | Unknown:
+        """Ask for a cancel, once: by the exchange's id where it is known, else by ours where that is possible."""
+        problem = await self._ready()
+        if problem is not None:
+            return NotSent(problem.category, problem.message, problem.retry_after, local=problem.local)
+        params: dict[str, Any] = {}
+        order_id = ref.exchange_order_id
+        if order_id is None:
+            if self.row is None or self.row.cancel_param is None:
+                return Rejected("only the exchange's own id can be cancelled here")
+            sent_as = self._ids.encode(ref.client_order_id)
+            if self.row.cancel_param == "@id":
+                order_id = sent_as
+            else:
+                params[self.row.cancel_param] = sent_as
+        trace = Trace()
+        with tracing(trace):
+            try:
+                await self.exchange.cancel_order(order_id, ref.symbol, params)
+            except Exception as error:  # noqa: BLE001 - ccxt raises anything; the trace says what happened
+                return classify.failed_write(trace, error, self.row, cancel=True)
+        hop = trace.last
+        if hop is None or not self._is_one_request(trace):
+            return Unknown(ErrorCategory.BAD_RESPONSE, "the cancel was not one request")
+        success = None if self.row is None else self.row.success
+        if success is not None and classify.at(hop.data, success[0]) != success[1]:
+            return classify.failed_write(trace, ValueError("no success"), self.row, cancel=True)
+        count = () if self.row is None else self.row.cancel_count
+        if count and not _positive(classify.at(hop.data, count)):
+            return Rejected("not_open")
+        return Accepted(ref.exchange_order_id or "")
+
+    # ---- reads --------------------------------------------------------------------------------------------
+
+    async def _read(self, ask: Callable[[], Awaitable[R]]) -> R | Unavailable:
+        problem = await self._ready()
+        if problem is not None:
+            return problem
+        return await guarded(self.row, ask)
+
+    async def query(self, ref: OrderRef) -> Found | NotFound | Unavailable:
+        """Look one order up, by the exchange's id where it is known, else by ours."""
+        return await self._read(lambda: self._reader.query(ref))
+
+    async def open_orders(self, symbol: str | None = None) -> OrderList | Unavailable:
+        """All open orders of the account, or of one symbol."""
+        return await self._read(lambda: self._reader.open_orders(symbol))
+
+    async def closed_orders(
+        self, since: datetime, until: datetime, symbol: str | None = None
+    ) -> OrderList | Unavailable:
+        """All final orders of the period, client ids included."""
+        return await self._read(lambda: self._reader.closed_orders(since, until, symbol))
+
+    async def trades(self, since: datetime, symbol: str | None = None) -> TradeList | Unavailable:
+        """All own trades since then."""
+        return await self._read(lambda: self._reader.trades(since, symbol))
+
+    async def balances(self) -> Balances | Unavailable:
+        """The balances of the spot account."""
+
+        async def ask() -> Balances:
+            params = {} if self.row is None else dict(self.row.balance_params)
+            return Balances(parsing.balances(await self.exchange.fetch_balance(params)))
+
+        return await self._read(ask)
+
+    def stream(self) -> AsyncIterator[ExchangeOrder] | None:
+        """Order updates as they happen, where ccxt has them."""
+        if not self.traits.streams_orders:
+            return None
+        return follow(self.exchange, self._ids.decode, self._ready)
+
+
+class Quantity(str):
+    """An exact number for ccxt, which takes text and yet, here and there, compares it with 0."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: object) -> bool:
+        return Decimal(self) < Decimal(str(other))
+
+    def __le__(self, other: object) -> bool:
+        return Decimal(self) <= Decimal(str(other))
+
+    def __gt__(self, other: object) -> bool:
+        return Decimal(self) > Decimal(str(other))
+
+    def __ge__(self, other: object) -> bool:
+        return Decimal(self) >= Decimal(str(other))
+
+
+def _positive(value: object) -> bool:
+    try:
+        return Decimal(str(value)) > 0
+    except InvalidOperation:
+        return True  # it does not count

@@ -1,0 +1,171 @@
+"""OKX spot, in the unified account."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...base import IdScope, LookupScope
+from ..client_ids import IdForm
+from ..row import Expiry, ListCall, Lookup, Pager, PagerKind, Rates, Refusal, Row, Wording
+
+WORDING: Final = Wording(
+    codes=(("data", 0, "sCode"), ("code",)),
+    words=(("data", 0, "sMsg"), ("msg",)),
+    duplicates=(Refusal("51016", "duplicate"), Refusal("51011", "duplicate")),
+    refusals=(
+        Refusal("51008", "insufficient_funds"),
+        Refusal("51119", "insufficient_funds"),
+        Refusal("51127", "insufficient_funds"),
+        Refusal("51131", "insufficient_funds"),
+        Refusal("51736", "insufficient_funds"),
+        Refusal("51764", "insufficient_funds"),
+        Refusal("51020", "min_notional"),
+        Refusal("51100", "min_notional"),
+        Refusal("51118", "min_notional"),
+        Refusal("51120", "min_notional"),
+        Refusal("51000", "invalid_request"),
+        Refusal("51001", "invalid_symbol"),
+        Refusal("51004", "amount_too_large"),
+        Refusal("51005", "amount_too_large"),
+        Refusal("51101", "amount_too_large"),
+        Refusal("51102", "too_many_orders"),
+        Refusal("51103", "too_many_orders"),
+        Refusal("51174", "too_many_orders"),
+        Refusal("51185", "amount_too_large"),
+        Refusal("51201", "amount_too_large"),
+        Refusal("51202", "amount_too_large"),
+        Refusal("51203", "amount_too_large"),
+        Refusal("51006", "price_out_of_range"),
+        Refusal("51031", "price_out_of_range"),
+        Refusal("51116", "price_out_of_range"),
+        Refusal("51122", "price_out_of_range"),
+        Refusal("51135", "price_out_of_range"),
+        Refusal("51136", "price_out_of_range"),
+        Refusal("51137", "price_out_of_range"),
+        Refusal("51138", "price_out_of_range"),
+        Refusal("51121", "invalid_amount"),
+        Refusal("51124", "market_closed"),
+        Refusal("51110", "market_closed"),
+        Refusal("51204", "invalid_request"),
+        Refusal("50014", "invalid_request"),
+        Refusal("51021", "market_closed"),
+        Refusal("51024", "account_restricted"),
+        Refusal("51155", "account_restricted"),
+    ),
+    not_found=(Refusal("51603", "order_not_found"), Refusal("51400", "order_not_found")),
+    not_open=(
+        Refusal("51401", "not_open"),
+        Refusal("51402", "not_open"),
+        Refusal("51410", "being_canceled"),
+    ),
+    throttles=(Refusal("50011", "throttled"), Refusal("50061", "throttled")),
+    untimely=(Refusal("50102", "untimely"), Refusal("50112", "untimely")),
+    credentials=(
+        Refusal("50103", "credentials"),
+        Refusal("50104", "credentials"),
+        Refusal("50105", "credentials"),
+        Refusal("50111", "credentials"),
+        Refusal("50113", "credentials"),
+        Refusal("50114", "credentials"),
+        Refusal("50119", "credentials"),
+        Refusal("50120", "credentials"),
+    ),
+)
+
+DAY: Final = 86_400.0
+_PAGES: Final = Pager(kind=PagerKind.LAST_ROW, param="after", at=("ordId",))
+
+ROW: Final = Row(
+    exchange="okx",
+    name="OKX",
+    sources=(
+        "www.okx.com/docs-v5, place order: clOrdId is up to 32 letters and digits; the header expTime, in ms",
+        "the same, GET /api/v5/trade/order: by clOrdId; cancelled without a trade, for 2 hours",
+        "the same, orders-history: 7 days; orders-history-archive: 3 months; newest first, after=ordId",
+        "the same, fills-history: 3 months, after=billId",
+        "the same, authentication: a timestamp is good for 30 s",
+        "ccxt 4.5.90 okx.py: clOrdId is sent; 51011 and 51016 for a repeated one; 50004 is no verdict",
+    ),
+    assumptions=(
+        "clOrdId is refused a second time among open orders at least",
+        "an accepted order is found within 5 s",
+        "what a passed expTime is answered with is not known: such an order is looked up",
+    ),
+    workarounds=(
+        "ccxt knows no expTime: the header is added to the request",
+        "ccxt lists as closed what was filled alone: its implicit method is called without that filter",
+        "the endpoint for one order is used instead of the one for many",
+    ),
+    ids=IdForm(32, r"[A-Za-z0-9]+"),
+    create_param="clientOrderId",
+    wire_field="clOrdId",
+    cancel_param="clientOrderId",
+    id_scope=IdScope.OPEN_ORDERS,
+    lookup_scope=LookupScope.ALL,
+    expiry=Expiry(seconds=5.0, header="expTime"),
+    settle=5.0,
+    market_key=("instId",),
+    lookup_memory=90 * DAY,
+    lookups=(
+        Lookup(
+            method="privateGetTradeOrder",
+            rows=("data",),
+            by_exchange_id="ordId",
+            by_client_id="clOrdId",
+            symbol="instId",
+        ),
+    ),
+    open_orders=ListCall(
+        method="privateGetTradeOrdersPending",
+        rows=("data",),
+        symbol="instId",
+        params={"instType": "SPOT"},
+        limit=100,
+        pager=_PAGES,
+    ),
+    closed_orders=(
+        ListCall(
+            method="privateGetTradeOrdersHistory",
+            rows=("data",),
+            symbol="instId",
+            params={"instType": "SPOT"},
+            since="begin",
+            until="end",
+            limit=100,
+            pager=_PAGES,
+            memory=7 * DAY,
+        ),
+        ListCall(
+            method="privateGetTradeOrdersHistoryArchive",
+            rows=("data",),
+            symbol="instId",
+            params={"instType": "SPOT"},
+            since="begin",
+            until="end",
+            limit=100,
+            pager=_PAGES,
+            memory=90 * DAY,
+        ),
+    ),
+    trades=(
+        ListCall(
+            method="privateGetTradeFillsHistory",
+            rows=("data",),
+            symbol="instId",
+            params={"instType": "SPOT"},
+            since="begin",
+            limit=100,
+            pager=Pager(kind=PagerKind.LAST_ROW, param="after", at=("billId",)),
+            memory=90 * DAY,
+        ),
+    ),
+    wording=WORDING,
+    options={
+        "defaultType": "spot",
+        "fetchMarkets": {"types": ["spot"]},
+        "createOrder": "privatePostTradeOrder",
+        "brokerId": "",
+    },
+    rates=Rates(orders=20.0, cancels=20.0, reads=10.0, burst=20),
+    needs_password=True,
+)

@@ -1,0 +1,41 @@
+"""From rows to traits: what is known is promised, and nothing else."""
+
+from __future__ import annotations
+
+from services.mcp.order_execution.gateways.base import IdScope, ListScope, LookupScope
+from services.mcp.order_execution.gateways.ccxt.rows import TABLE
+from services.mcp.order_execution.models import OrderType, TimeInForce
+from tests.unit.gateways.ccxt.captured import gateway
+
+
+async def test_a_row_is_promised_as_it_stands() -> None:
+    """With what the exchange is told added to what clocks may differ."""
+    traits = gateway("kraken").traits
+    assert (traits.request_expiry, traits.settle) == (13.0, 5.0)
+    assert (traits.client_id_scope, traits.lookup_scope) == (IdScope.OPEN_ORDERS, LookupScope.ALL)
+    assert (traits.lists_closed_orders, traits.lists_trades, traits.cancels_by_client_id) == (True, True, True)
+    assert traits.times_in_force == frozenset(TimeInForce)
+    assert traits.order_requests_per_second == TABLE["kraken"].rates.orders
+    assert gateway("binance").traits.order_types == frozenset(OrderType)
+    assert gateway("binance").traits.list_scope is ListScope.SYMBOL
+    assert gateway("bitfinex").traits.request_expiry is None
+
+
+async def test_durations_can_be_overridden() -> None:
+    """By whoever measured better."""
+    for exchange in ("binance", "bitstamp"):
+        traits = gateway(exchange, settle_seconds=1.0, request_expiry_seconds=2.0).traits
+        assert (traits.settle, traits.request_expiry) == (1.0, 2.0)
+
+
+async def test_without_a_row_nothing_is_promised() -> None:
+    """But the pace that ccxt keeps."""
+    traits = gateway("bitstamp").traits
+    assert not traits.can_resolve
+    assert (traits.accepts_client_ids, traits.cancels_by_client_id, traits.streams_orders) == (False,) * 3
+    assert traits.lookup_scope is LookupScope.NONE
+    assert (traits.lists_closed_orders, traits.lists_trades) == (False, False)
+    assert traits.list_scope is ListScope.SYMBOL
+    assert traits.settle == 60.0
+    assert traits.order_requests_per_second is not None
+    assert traits.burst == 1
