@@ -27,7 +27,7 @@ from pydantic_core import PydanticUndefined
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from services.mcp.order_execution import errors  # noqa: E402
+from services.mcp.order_execution import errors, exchanges  # noqa: E402
 from services.mcp.order_execution.config import ENV_DELIMITER, ENV_PREFIX, Settings  # noqa: E402
 from services.mcp.order_execution.metrics import Metrics  # noqa: E402
 from services.mcp.order_execution.models import REOPENINGS, RESTARTS, TRANSITIONS, OrderState  # noqa: E402
@@ -283,6 +283,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "executor-settings": executor_settings,
     "job-settings": job_settings,
     "metrics": metrics_table,
+    "exchanges": exchanges.markdown_table,
+    "exchange-details": exchanges.markdown_details,
 }
 
 

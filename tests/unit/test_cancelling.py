@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from services.mcp.order_execution import CircuitState, ErrorCategory, OrderNotSent, OrderRejected, OrderState
-from services.mcp.order_execution.gateways.base import NotSent, Rejected, Unknown
+from services.mcp.order_execution.gateways.base import (
+    Accepted,
+    GatewayTraits,
+    NotSent,
+    OrderRef,
+    Rejected,
+    Unknown,
+)
 from services.mcp.order_execution.wire import Lane
-from tests.fakes import OPEN_ONLY
+from tests.fakes import FOREVER, OPEN_ONLY
 from tests.worlds import ORDER, REFUSED, World, scenario
 
 MINE = {**ORDER, "client_order_id": "mine"}
@@ -162,3 +170,52 @@ async def test_cancelling_an_order_that_never_left_keeps_it_from_starting_afresh
         await w.bot.execute_order(MINE)
     assert len(w.exchange.submits) == 1
     assert w.exchange.named("mine") == []
+
+
+SETTLES_LATE = replace(FOREVER, settle=5.0)
+REFUSALS = [Rejected("new")] * 100
+
+
+@pytest.mark.parametrize(
+    ("traits", "first", "seconds"),
+    [
+        (FOREVER, [], 1.0),
+        (SETTLES_LATE, [], 5.0),
+        (SETTLES_LATE, [Accepted("X1")], 10.0),
+        (SETTLES_LATE, [Unknown(ErrorCategory.TIMEOUT, "silence")], 10.0),
+    ],
+    ids=["a second", "the settle time", "after an accepted cancel", "after a silent one"],
+)
+def test_refusals_count_only_when_they_lie_apart(
+    traits: GatewayTraits, first: list[object], seconds: float
+) -> None:
+    """An order that is not booked yet may refuse for a moment; one that was cancelled refuses a second cancel."""
+
+    @scenario(BRISK, traits=traits)
+    async def story(w: World) -> None:
+        await w.bot.execute_order(MINE)
+        w.exchange.cancel_script.extend([*first, *REFUSALS])
+        began = w.clock.monotonic()
+        assert await w.bot.cancel_order("mine") is False
+        assert seconds <= w.clock.monotonic() - began < seconds + 3
+        order = await w.bot.get_order_status("mine")
+        assert (order.state, order.cancel_requested) == (OrderState.OPEN, False)
+
+    story()
+
+
+@scenario(BRISK)
+async def test_an_order_that_refuses_a_cancel_for_a_moment_is_cancelled_in_the_end(w: World) -> None:
+    """Refusals in quick succession are one refusal, however many they are."""
+    await w.bot.execute_order(MINE)
+    free_from = w.clock.monotonic() + 0.9
+    cancel = w.exchange.cancel
+
+    async def booking(ref: OrderRef) -> object:
+        w.exchange.cancels.append(ref)
+        return Rejected("new") if w.clock.monotonic() < free_from else await cancel(ref)
+
+    w.exchange.cancel = booking  # type: ignore[method-assign,assignment]
+    assert await w.bot.cancel_order("mine") is True
+    assert w.exchange.orders["X1"].state is OrderState.CANCELED
+    assert len(w.exchange.cancels) > 3

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import os
+import uuid
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +17,30 @@ from hypothesis import strategies as st
 
 from services.mcp.order_execution.errors import InvalidOrder
 from services.mcp.order_execution.models import OrderType, Side, TimeInForce
-from services.mcp.order_execution.parameters import parse_deadline, parse_decimal, parse_request
+from services.mcp.order_execution.parameters import OrderIds, parse_deadline, parse_decimal, parse_request
 
 GOOD: dict[str, Any] = {"symbol": "BTC/USD", "side": "buy", "type": "limit", "amount": 0.1, "price": 50000.0}
+
+
+def test_ids_are_unique_and_stand_in_the_order_of_their_time() -> None:
+    """A thousand ids of one moment differ; one of a later moment sorts behind them, and an exchange takes them."""
+    ids, now = OrderIds(), datetime(2026, 1, 1, tzinfo=UTC)
+    made = {ids.new(now) for _ in range(1_000)}
+    assert len(made) == 1_000
+    assert all(uuid.UUID(order_id).version == 7 and len(order_id) == 32 for order_id in made)
+    assert ids.new(now + timedelta(milliseconds=1)) > max(made)
+    assert made.isdisjoint(OrderIds().new(now) for _ in range(1_000))
+
+
+def test_a_process_that_was_forked_off_draws_ids_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parent and child hold the same randomness; the child must not use it."""
+    parent, now = OrderIds(), datetime(2026, 1, 1, tzinfo=UTC)
+    parent.new(now)
+    child = copy.copy(parent)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    drawn = child.new(now)
+    monkeypatch.undo()
+    assert drawn != parent.new(now)
 
 
 @pytest.mark.parametrize("value", [0.1, "0.1", Decimal("0.1"), "0.10", "1e-1"])

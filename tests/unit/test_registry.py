@@ -14,7 +14,7 @@ from services.mcp.order_execution.errors import SubscriberTooSlow
 from services.mcp.order_execution.journals.memory import MemoryJournal
 from services.mcp.order_execution.models import Order, OrderEvent, Step
 from services.mcp.order_execution.registry import OrderRegistry
-from tests.unit.test_lifecycle import order_in
+from tests.unit.test_lifecycle import order_in, seen
 from tests.virtual_time import VirtualClock, run_virtual
 
 Story = Callable[["Bench"], Awaitable[None]]
@@ -294,3 +294,89 @@ async def test_a_waiter_that_gave_up_does_not_keep_the_others_from_being_woken(b
     with pytest.raises(asyncio.CancelledError):
         await waits[0]
     assert b.registry._waiters == {}
+
+
+@story
+async def test_what_may_not_be_written_is_held_whatever_the_bound(b: Bench) -> None:
+    """Memory is the only place that knows of it; once it is on disk it makes room like all else."""
+    orders = [b.accept(await b.sent(f"o{number}"), f"X{number}") for number in range(6)]
+    await b.journal.flush()
+    b.journal.pause()
+    for order in orders:
+        b.registry.record(lifecycle.rejected(replace(order, exchange_order_id=None), b.clock.now(), "no"))
+    assert all(b.registry.get(order.order_id) is not None for order in orders)
+    b.journal.resume()
+    await b.journal.flush()
+    last = b.accept(await b.sent("last"), "X9")
+    b.registry.record(lifecycle.rejected(replace(last, exchange_order_id=None), b.clock.now(), "no"))
+    assert [b.registry.get(f"o{number}") is not None for number in range(6)] == [False] * 4 + [True] * 2
+    assert b.registry.get("last") is not None
+
+
+@story
+async def test_an_order_may_be_lost_until_its_last_change_is_written(b: Bench) -> None:
+    """What is known of that is what the journal still has in hand; what it has written is forgotten."""
+    first = b.accept(await b.sent("o1"))
+    assert b.registry.may_be_lost("o1")
+    assert not b.registry.may_be_lost("o2")
+    await b.journal.flush()
+    second = await b.sent("o2")
+    assert not b.registry.may_be_lost("o1")
+    b.journal.pause()
+    b.registry.record(lifecycle.confirmed(first, b.clock.now(), Step.VISIBLE))
+    b.accept(second, "X2")
+    assert b.registry.may_be_lost("o1")
+    assert b.registry.may_be_lost("o2")
+    b.journal.resume()
+    await b.journal.flush()
+    await b.sent("o3")
+    assert not b.registry.may_be_lost("o1")
+    assert not b.registry.may_be_lost("o2")
+
+
+@story
+async def test_what_a_failed_journal_lost_stays_so_until_it_is_opened_anew(b: Bench) -> None:
+    """It has nothing in hand, and yet nothing was written."""
+    lost, other = b.accept(await b.sent("o1"), "X1"), b.accept(await b.sent("o2"), "X2")
+    await b.journal.flush()
+    b.journal.fail_next()
+    b.registry.record(lifecycle.confirmed(lost, b.clock.now(), Step.VISIBLE))
+    await asyncio.sleep(1)
+    assert b.journal.health().waiting == 0
+    b.registry.record(lifecycle.confirmed(other, b.clock.now(), Step.VISIBLE))
+    assert b.registry.may_be_lost("o1")
+    assert "o1" in b.registry.changed_since_failure()
+    b.registry.go_on()
+    assert not b.registry.may_be_lost("o1")
+
+
+@story
+async def test_what_is_noted_of_the_journal_is_bounded_under_a_steady_load(b: Bench) -> None:
+    """There is always something on its way to disk, and all that lies before it is forgotten."""
+    busy, most = 0, 0
+    for number in range(500):
+        theirs = replace(seen(OrderState.CANCELED), exchange_order_id=f"X{number}")
+        b.registry.record_all(lifecycle.adopt_external(theirs, f"t{number}", b.clock.now()))
+        await asyncio.sleep(0.002)
+        busy += b.journal.health().waiting > 0
+        most = max(most, len(b.registry._unwritten))
+    assert busy > 450
+    assert most < 40
+
+
+@story
+async def test_of_a_refused_intent_it_is_known_that_nothing_was_sent(b: Bench) -> None:
+    """Until the journal is opened anew. An order of which there was a record before is not among them."""
+    order = await b.sent("known")
+    unknown = b.registry.record(lifecycle.unknown(order, b.clock.now(), "timeout"))
+    await b.journal.flush()
+    b.journal.fail_next()
+    with pytest.raises(JournalError):
+        await b.sent("new")
+    with pytest.raises(JournalUnavailable):
+        await b.registry.commit(lifecycle.intend(unknown, b.clock.now()))
+    assert b.registry.was_refused("new")
+    assert not b.registry.was_refused("known")
+    assert b.registry.get("known") == unknown
+    b.registry.go_on()
+    assert not b.registry.was_refused("new")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ from services.mcp.order_execution.gateways.base import (
     LookupScope,
     NotFound,
     NotSent,
+    OrderList,
     Rejected,
     Unavailable,
 )
+from services.mcp.order_execution.resolving import EARLY_SCANS
 from tests.fakes import FOREVER, OPEN_ONLY
 from tests.worlds import ORDER, REFUSED, World, scenario
 
@@ -291,3 +294,117 @@ async def test_a_settle_wait_and_a_second_look_precede_the_resend(w: World) -> N
     (first, looks), (second, looks_by_then) = sent
     assert second - first >= traits.request_expiry + traits.settle
     assert looks_by_then - looks >= 2
+
+
+SLOW_LISTS = replace(OPEN_ONLY, settle=60.0, lists_trades=False)
+
+
+@scenario(traits=SLOW_LISTS)
+async def test_lists_are_asked_for_seldom_until_they_can_prove_an_absence(w: World) -> None:
+    """Some exchanges tell few of them in a minute; the looks that count are at all there is, and two."""
+    w.exchange.script.append("lost request")
+    call = asyncio.ensure_future(w.bot.execute_order({**MINE, "deadline_seconds": 600}))
+    await asyncio.sleep(w.exchange.traits.unresolvable_for - 1)
+    assert w.exchange.reads.count("query") > 6
+    assert w.exchange.reads.count("closed_orders") <= len(EARLY_SCANS)
+    w.exchange.reads.clear()
+    assert await call == "mine"
+    assert [read for read in w.exchange.reads if read in ("open_orders", "closed_orders")] == [
+        "open_orders",
+        "closed_orders",
+    ] * 2
+
+
+TOO_MANY = Unavailable(ErrorCategory.BAD_RESPONSE, "more than 2000 orders", local=True)
+HELD_BACK = Unavailable(ErrorCategory.RATE_LIMITED, "our share is used up", retry_after=40.0, local=True)
+
+
+@scenario(traits=SLOW_LISTS)
+async def test_a_list_that_is_longer_than_we_ever_read_is_told_to_a_human(w: World) -> None:
+    """Asking again will not help: new orders do not wait for it; it is looked for all the same, once a minute."""
+    await w.bot.open()
+    w.exchange.script.append("lost request")
+    with pytest.raises(OrderUnresolved):
+        await w.bot.execute_order({**MINE, "deadline_seconds": 5})
+    bot = await w.crash()
+    sink = await w.listen()
+    closed = w.exchange.closed_orders
+    asked: list[float] = []
+
+    async def too_many(*given: object) -> Unavailable:
+        asked.append(w.clock.monotonic())
+        return TOO_MANY
+
+    w.exchange.closed_orders = too_many  # type: ignore[method-assign,assignment]
+    await asyncio.sleep(600)
+    assert w.core.recovered
+    assert "mine" in w.core.resolver.undecidable
+    (alert,) = [alert for alert in sink.alerts if alert.key == "undecidable:mine"]
+    assert "more than 2000 orders" in alert.body
+    assert len(asked) <= 12
+    assert (await bot.get_order_status("mine")).state is OrderState.UNKNOWN
+    assert len(w.exchange.submits) == 1
+    w.exchange.closed_orders = closed  # type: ignore[method-assign]
+    await asyncio.sleep(300)
+    assert (await bot.get_order_status("mine")).state is OrderState.REJECTED
+    assert "mine" not in w.core.resolver.undecidable
+
+
+@scenario(traits=SLOW_LISTS)
+async def test_a_look_that_our_own_limits_hold_back_is_made_when_they_allow_it(w: World) -> None:
+    """That is no reason to call a human."""
+    sink = await w.listen()
+    w.exchange.script.append("lost request")
+    query, asked = w.exchange.query, list[float]()
+
+    async def held_back(ref: Any) -> Any:
+        asked.append(w.clock.monotonic())
+        return HELD_BACK if len(asked) <= 3 else await query(ref)
+
+    w.exchange.query = held_back  # type: ignore[method-assign]
+    assert await w.bot.execute_order({**MINE, "deadline_seconds": 900}) == "mine"
+    assert all(later - earlier >= 40 for earlier, later in pairwise(asked[:4]))
+    assert not any(alert.key.startswith("undecidable") for alert in sink.alerts)
+    assert len(w.exchange.named("mine")) == 1
+
+
+@pytest.mark.parametrize("name", ["open_orders", "closed_orders"])
+def test_a_list_that_does_not_tell_client_ids_proves_nothing(name: str) -> None:
+    """The order may be any of its rows: unresolved, a human is told, and it is not sent again."""
+
+    @scenario(traits=SLOW_LISTS)
+    async def story(w: World) -> None:
+        sink = await w.listen()
+        listing = getattr(w.exchange, name)
+
+        async def nameless(*given: object) -> object:
+            return replace(await listing(*given), tells_client_ids=False)
+
+        setattr(w.exchange, name, nameless)
+        w.exchange.script.append("lost request")
+        with pytest.raises(OrderUnresolved):
+            await w.bot.execute_order({**MINE, "deadline_seconds": 300})
+        await asyncio.sleep(1_000)
+        assert (await w.bot.get_order_status("mine")).state is OrderState.UNKNOWN
+        assert len(w.exchange.submits) == 1
+        (alert,) = [alert for alert in sink.alerts if alert.key == "undecidable:mine"]
+        assert "prove nothing" in alert.body
+
+    story()
+
+
+@scenario(traits=SLOW_LISTS)
+async def test_an_id_that_such_a_list_does_tell_is_believed(w: World) -> None:
+    """Some of its rows may lack theirs; this one does not."""
+    closed = w.exchange.closed_orders
+
+    async def sparse(*given: Any) -> object:
+        listed = await closed(*given)
+        assert isinstance(listed, OrderList)
+        return replace(listed, tells_client_ids=False)
+
+    w.exchange.closed_orders = sparse  # type: ignore[method-assign,assignment]
+    w.exchange.script.append("lost reply")
+    w.exchange.before_send = lambda _: asyncio.get_running_loop().call_soon(w.exchange.fill, "X1", "0.1")  # type: ignore[assignment]
+    assert await w.bot.execute_order(MINE) == "mine"
+    assert (await w.bot.get_order_status("mine")).state is OrderState.FILLED

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from services.mcp.order_execution import ExecutorHalted, LeaseLost, OrderNotSent, OrderState
+from services.mcp.order_execution import ErrorCategory, ExecutorHalted, LeaseLost, OrderNotSent, OrderState
+from services.mcp.order_execution.gateways.base import Unavailable
 from services.mcp.order_execution.submission import SubmissionCounters as Counters
 from tests.worlds import ORDER, World, scenario
 
@@ -171,3 +172,42 @@ def test_no_order_is_placed_by_a_clock_that_is_plainly_wrong(error: float, way: 
         assert w.exchange.submits == []
 
     run()
+
+
+@scenario()
+async def test_the_exchange_is_asked_for_its_time_once_more_before_an_order_is_refused(w: World) -> None:
+    """What it told last may be old: our clock has been set right since."""
+    await w.bot.open()
+    await asyncio.sleep(5)
+    ping = w.exchange.ping
+
+    async def tell() -> Unavailable | None:
+        w.exchange.clock_error = 0.5
+        return await ping()
+
+    w.exchange.ping = tell  # type: ignore[method-assign]
+    w.exchange.clock_error = 90.0
+    w.exchange.reads.clear()
+    assert await w.bot.execute_order(MINE) == "mine"
+    assert w.exchange.reads.count("ping") == 1
+    assert await w.bot.execute_order({**ORDER, "client_order_id": "second"}) == "second"
+    assert w.exchange.reads.count("ping") == 1  # not where nothing is wrong
+
+
+@scenario()
+async def test_a_clock_that_nobody_can_compare_again_stays_wrong(w: World) -> None:
+    """Silence sets nothing right; the order is refused with its reason, and may be executed again."""
+    await w.bot.open()
+    await asyncio.sleep(5)
+    w.exchange.clock_error = 90.0
+
+    async def silent() -> Unavailable:
+        return Unavailable(ErrorCategory.TIMEOUT, "no answer")
+
+    w.exchange.ping = silent  # type: ignore[method-assign]
+    with pytest.raises(OrderNotSent, match="90 s ahead of") as caught:
+        await w.bot.execute_order(MINE)
+    assert caught.value.reason == "clock"
+    assert w.exchange.submits == []
+    w.exchange.clock_error = 0.0
+    assert await w.bot.execute_order(MINE) == "mine"

@@ -29,7 +29,6 @@ TESTED_ELSEWHERE = {
     "gateways/base.py": "records and an abstract class; tests/contract runs it on every gateway",
     "journals/base.py": "an abstract class; tests/contract runs it on every journal",
     "interface.py": "an abstract class; both executors' tests run it",
-    "clock.py": "two lines; every test that waits runs it",
 }
 """Modules without a unit test of their own name, each with the reason."""
 

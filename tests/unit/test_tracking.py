@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from services.mcp.order_execution import OrderState
-from services.mcp.order_execution.gateways.base import ListScope
+from services.mcp.order_execution import ErrorCategory, OrderState
+from services.mcp.order_execution.gateways.base import ListScope, Unavailable
 from services.mcp.order_execution.models import Step
 from services.mcp.order_execution.tracking import FILLS_LOOKS, MAX_SINGLE_LOOKUPS, Tracker
 from tests.fakes import FOREVER, OPEN_ONLY
@@ -145,9 +145,6 @@ async def test_trades_that_are_not_listed_leave_the_round_incomplete(w: World) -
     trades = w.exchange.trades
 
     async def silent(*given: object) -> object:
-        from services.mcp.order_execution import ErrorCategory
-        from services.mcp.order_execution.gateways.base import Unavailable
-
         return Unavailable(ErrorCategory.SERVER_ERROR, "503")
 
     w.exchange.trades = silent  # type: ignore[method-assign,assignment]
@@ -173,3 +170,27 @@ async def test_fills_that_are_told_nowhere_are_asked_for_a_bounded_number_of_tim
     w.exchange.reads.clear()
     assert await tracker_of(w).round()
     assert w.exchange.reads == []
+
+
+@scenario(CALM)
+async def test_a_round_that_is_not_about_fills_is_complete_without_trades(w: World) -> None:
+    """They are asked for all the same; that they are not told spoils the round only where they count."""
+    w.exchange.carry_fills = False
+    (order_id,) = await place(w, 1)
+    w.exchange.fill("X1", "0.0005")
+
+    async def too_many(*given: object) -> Unavailable:
+        w.exchange.reads.append("trades")
+        return Unavailable(ErrorCategory.BAD_RESPONSE, "more than 2000 trades", local=True)
+
+    w.exchange.trades = too_many  # type: ignore[method-assign,assignment]
+    tracker = tracker_of(w)
+    assert tracker.last_success is None
+    assert await tracker.round(with_fills=False)
+    assert tracker.last_success is not None
+    assert "trades" in w.exchange.reads
+    assert not await tracker.round(with_fills=True)
+    order = await w.bot.get_order_status(order_id)
+    assert (order.state, order.filled) == (OrderState.PARTIALLY_FILLED, Decimal("0.0005"))
+    w.exchange.down = "503"
+    assert not await tracker.round(with_fills=False)

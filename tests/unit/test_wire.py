@@ -234,3 +234,53 @@ async def test_a_probe_that_is_cancelled_gives_its_permit_back(b: Bench) -> None
         await probing
     b.exchange.latency = 0.0
     assert isinstance(await b.submit(), Accepted)
+
+
+HELD_BACK = NotSent(ErrorCategory.RATE_LIMITED, "our share of it is used up", retry_after=20.0, local=True)
+
+
+@bench()
+async def test_what_our_own_bounds_refuse_holds_up_nothing_else(b: Bench) -> None:
+    """It says nothing of the exchange: no request waits for it, and no circuit opens, however often it happens."""
+    b.exchange.script.extend([HELD_BACK] * 5)
+    start = b.clock.monotonic()
+    for _ in range(5):
+        assert await b.submit() == HELD_BACK
+    assert isinstance(await b.wire.cancel(ref_of(ORDER), b.deadline), Rejected)
+    assert isinstance(await b.submit(), Accepted)
+    assert b.clock.monotonic() == start
+    assert b.breakers[Lane.SUBMIT].state is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("retry_after", [None, 20.0])
+@pytest.mark.parametrize("category", [ErrorCategory.BAD_RESPONSE, ErrorCategory.RATE_LIMITED])
+def test_a_read_that_our_own_bounds_refuse_is_no_failure(
+    retry_after: float | None, category: ErrorCategory
+) -> None:
+    """Nor is it a success: a circuit that is being probed stays as it is, and the next read decides."""
+
+    @bench()
+    async def story(b: Bench) -> None:
+        refused = Unavailable(category, "more than we ever read", retry_after, local=True)
+
+        async def too_many() -> Unavailable:
+            return refused
+
+        start = b.clock.monotonic()
+        for _ in range(5):
+            assert await b.wire.read(too_many, b.deadline) == refused
+        assert b.breakers[Lane.QUERY].state is CircuitState.CLOSED
+        assert b.clock.monotonic() == start
+        b.exchange.down = "503"
+        for _ in range(2):
+            await b.wire.query(ref_of(ORDER), b.deadline)
+        assert b.breakers[Lane.QUERY].state is CircuitState.OPEN
+        await asyncio.sleep(11)
+        for _ in range(3):
+            assert await b.wire.read(too_many, b.deadline) == refused
+        assert b.breakers[Lane.QUERY].state is CircuitState.HALF_OPEN
+        b.exchange.down = None
+        await b.wire.query(ref_of(ORDER), b.deadline)
+        assert b.breakers[Lane.QUERY].state is CircuitState.CLOSED
+
+    story()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Self, TypeVar
 
@@ -53,7 +52,7 @@ from .models import (
     ReconciliationReport,
 )
 from .order_memory import OrderMemory
-from .parameters import parse_deadline, parse_request
+from .parameters import OrderIds, parse_deadline, parse_request
 from .pretrade import check_traits, quantise
 from .resolving import ref_of
 from .statistics import Outcomes, outcome_of, quantile
@@ -99,6 +98,7 @@ class BasicOrderExecutor(OrderExecutionInterface):
         self._settings = load_settings(config)
         self._config: dict[str, Any] = merge({}, config or {})
         self.clock: Clock = clock or SystemClock()
+        self._ids = OrderIds()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._gateway = gateway
         self._open_lock = asyncio.Lock()
@@ -154,7 +154,7 @@ class BasicOrderExecutor(OrderExecutionInterface):
         """
         try:
             gateway = await self._opened()
-            request = parse_request(order_params, new_id=uuid.uuid4().hex)
+            request = parse_request(order_params, new_id=self._ids.new(self.clock.now()))
             is_given = order_params.get("client_order_id") is not None
             deadline = self.clock.monotonic() + parse_deadline(order_params, self._settings.retry.deadline_seconds)
             lock, calls = self._locks.setdefault(request.client_order_id, (asyncio.Lock(), []))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Final
 
 from . import lifecycle
@@ -17,13 +16,53 @@ END_SECONDS: Final = 1.0
 """How long a close waits for calls that it has told to end."""
 
 
+class _UntilClosed:
+    """A scope, for as long as its body runs. A class: a generator costs more than all that it would do here."""
+
+    __slots__ = ("_scope", "_scopes")
+
+    def __init__(self, scopes: set[asyncio.Timeout]) -> None:
+        self._scopes = scopes
+        self._scope = asyncio.timeout(None)
+
+    async def __aenter__(self) -> asyncio.Timeout:
+        await self._scope.__aenter__()
+        self._scopes.add(self._scope)
+        return self._scope
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scopes.discard(self._scope)
+        await self._scope.__aexit__(kind, error, trace)
+
+
+class _Turn:
+    """The one call that decides for an id, from when no other does until its body ends."""
+
+    __slots__ = ("_calls", "_deadline", "done", "request")
+
+    def __init__(self, calls: Calls, request: OrderRequest, deadline: float) -> None:
+        self._calls = calls
+        self._deadline = deadline
+        self.request = request
+        self.done: asyncio.Event | None = None
+        """Set at the end, once somebody waits for it."""
+
+    async def __aenter__(self) -> None:
+        await self._calls.begin(self, self._deadline)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._calls.finish(self)
+
+
 class Calls:
     """Every call of ``execute_order`` that has not returned."""
 
     def __init__(self, clock: Clock) -> None:
         self.closing = False
         self._clock = clock
-        self._placing: dict[str, tuple[OrderRequest, asyncio.Event]] = {}
+        self._placing: dict[str, _Turn] = {}
         self._scopes: set[asyncio.Timeout] = set()
 
     @property
@@ -31,38 +70,37 @@ class Calls:
         """Whether any call is placing an order."""
         return bool(self._placing)
 
-    @asynccontextmanager
-    async def turn(self, request: OrderRequest, deadline: float) -> AsyncIterator[None]:
+    def turn(self, request: OrderRequest, deadline: float) -> _Turn:
         """Be the one call that decides for this id. Raises DuplicateOrder, OrderUnresolved, ExecutorClosed."""
-        order_id = request.client_order_id
-        while order_id in self._placing:
-            other, done = self._placing[order_id]
-            check_same(lifecycle.new_order(other, self._clock.now()), request)
+        return _Turn(self, request, deadline)
+
+    async def begin(self, turn: _Turn, deadline: float) -> None:
+        """Wait until no other call decides for the id; see :meth:`turn`."""
+        order_id = turn.request.client_order_id
+        while (other := self._placing.get(order_id)) is not None:
+            check_same(lifecycle.new_order(other.request, self._clock.now()), turn.request)
+            other.done = other.done or asyncio.Event()
             try:
                 async with asyncio.timeout(deadline - self._clock.monotonic()):
-                    await done.wait()
+                    await other.done.wait()
             except TimeoutError:
                 raise OrderUnresolved(order_id, "another call is still placing it") from None
         if self.closing:
             raise ExecutorClosed(order_id=order_id)
-        self._placing[order_id] = (request, asyncio.Event())
-        try:
-            yield
-        finally:
-            self._placing.pop(order_id)[1].set()
+        self._placing[order_id] = turn
 
-    @asynccontextmanager
-    async def until_closed(self) -> AsyncIterator[asyncio.Timeout]:
+    def finish(self, turn: _Turn) -> None:
+        """Let the next one decide."""
+        del self._placing[turn.request.client_order_id]
+        if turn.done is not None:
+            turn.done.set()
+
+    def until_closed(self) -> _UntilClosed:
         """Wait no longer than until ``end()``, which ends the body by the way of a cancellation.
 
         Raises TimeoutError then; the scope that it gives tells this one from others by ``expired()``.
         """
-        async with asyncio.timeout(None) as scope:
-            self._scopes.add(scope)
-            try:
-                yield scope
-            finally:
-                self._scopes.discard(scope)
+        return _UntilClosed(self._scopes)
 
     async def end(self) -> None:
         """End every call that still waits, and give them a moment to say what they know."""

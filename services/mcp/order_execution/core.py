@@ -38,6 +38,8 @@ _logger = logging.getLogger(__name__)
 
 HALT_FLAG = "halt"
 TICKER_MAX_AGE_SECONDS = 2.0
+MARKET_MAX_AGE_SECONDS = 10.0
+"""Gateways keep the rules of a symbol for longer; within this, not even they are asked."""
 WATCH_INTERVAL_SECONDS = 1.0
 RECOVERY_LOOK_SECONDS = 0.25
 MIN_FINISHED = 1_000
@@ -72,7 +74,9 @@ class Core:
         self._recovered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._tickers: dict[str, tuple[float, Ticker]] = {}
+        self._markets: dict[str, tuple[float, Market]] = {}
         self._reported_failure: str | None = None
+        self._shown_open = -1
         self._wire_up()
 
     # ---- wiring -------------------------------------------------------------------------------------------
@@ -255,10 +259,15 @@ class Core:
 
     async def market(self, symbol: str, deadline: float) -> Market:
         """Rules of a symbol. Raises InvalidOrder, and OrderNotSent when the exchange does not tell them."""
+        now = self.clock.monotonic()
+        kept = self._markets.get(symbol)
+        if kept is not None and now < kept[0]:
+            return kept[1]
         attempt = 0
         while True:
             answer = await self.wire.read(lambda: self.ports.gateway.market(symbol), deadline)
             if isinstance(answer, Market):
+                self._markets[symbol] = (now + MARKET_MAX_AGE_SECONDS, answer)
                 return answer
             attempt += 1
             wait = max(poll_delay(self.submission.policy, attempt, self.ports.rng), answer.retry_after or 0.0)
@@ -288,7 +297,10 @@ class Core:
         if event.kind is EventKind.FILL:
             self.fills += 1
             self.ports.metrics.fill_booked()
-        self.ports.metrics.set_open(self.registry.live_count)
+        live = self.registry.live_count
+        if live != self._shown_open:
+            self._shown_open = live
+            self.ports.metrics.set_open(live)
 
     def _breaker_changed(self, event: BreakerEvent) -> None:
         self.ports.metrics.breaker_changed(event.lane, event.state)

@@ -26,6 +26,7 @@ from .models import (
     OrderRequest,
     OrderState,
     Step,
+    evolve,
 )
 
 NEVER_SENT: Final = "never_sent"
@@ -422,7 +423,7 @@ def _event(
     """Make the next version; ``checked`` tells that the caller has proved an exceptional transition."""
     if not checked and state is not order.state and state not in TRANSITIONS[order.state]:
         raise IllegalTransition(f"{order.order_id}: {order.state} → {state} ({kind})")
-    after = replace(order, state=state, updated_at=now, version=order.version + 1, **changes)
+    after = evolve(order, state=state, updated_at=now, version=order.version + 1, **changes)
     return OrderEvent(
         order=after,
         kind=kind,

@@ -222,6 +222,23 @@ class Order:
         return {**record_to_dict(self), "remaining": plain_decimal(self.remaining)}
 
 
+_FIELDS: Final = tuple((name, getattr(Order, name)) for name in Order.__slots__)
+"""Each field with the descriptor of its slot."""
+
+
+def evolve(order: Order, **changes: Any) -> Order:
+    """A copy with some fields changed: ``dataclasses.replace`` at half its price, for it is on every order's way.
+
+    Raises TypeError for a field that an order has not.
+    """
+    after = object.__new__(Order)
+    for name, slot in _FIELDS:
+        slot.__set__(after, changes.pop(name) if name in changes else slot.__get__(order))
+    if changes:
+        raise TypeError(f"an order has no {', '.join(changes)}")
+    return after
+
+
 class EventKind(StrEnum):
     """What happened to an order."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -18,6 +20,7 @@ MAX_EXPONENT: Final = 18
 SYMBOL: Final = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{1,20}(:[A-Z0-9]{1,20})?")
 CLIENT_ORDER_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
+_RANDOM_BYTES: Final = 10 * 400
 _KEYS: Final = (
     "symbol",
     "side",
@@ -35,6 +38,30 @@ _PRICED: Final = (OrderType.LIMIT, OrderType.STOP_LIMIT)
 _STOPS: Final = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
 
 E = TypeVar("E", bound=StrEnum)
+
+
+class OrderIds:
+    """Makes ids that nobody has: 32 digits each, a UUID of version 7 without its dashes.
+
+    The time stands first, so that what a journal keeps by id lies together for orders of one time: an entry among a
+    million is as cheap as the first one. Nothing is ever read out of it. The system is asked for randomness once
+    for many ids; a process that is forked off asks for its own.
+    """
+
+    def __init__(self) -> None:
+        self._random = b""
+        self._used = 0
+        self._process = 0
+
+    def new(self, now: datetime) -> str:
+        """The next one."""
+        if self._used >= len(self._random) or self._process != os.getpid():
+            self._random, self._used, self._process = os.urandom(_RANDOM_BYTES), 0, os.getpid()
+        low = int.from_bytes(self._random[self._used : self._used + 10])
+        self._used += 10
+        millis = int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
+        number = millis << 80 | 0x7 << 76 | (low >> 68) << 64 | 0x2 << 62 | low & 0x3FFF_FFFF_FFFF_FFFF
+        return f"{number:032x}"
 
 
 def parse_request(params: Mapping[str, Any], new_id: str) -> OrderRequest:

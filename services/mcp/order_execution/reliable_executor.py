@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -43,7 +42,7 @@ from .models import (
     ReconciliationReport,
 )
 from .monitoring import log_execution_time
-from .parameters import parse_deadline, parse_request
+from .parameters import OrderIds, parse_deadline, parse_request
 from .policies import check_policies
 from .pretrade import trades_at_once
 from .reconciling import reconcile
@@ -84,6 +83,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         self._settings = check_policies(load_settings(config))
         self._config: dict[str, Any] = merge({}, config or {})
         self.clock: Clock = clock or SystemClock()
+        self._ids = OrderIds()
         self.metrics = metrics or Metrics()
         self.alerts: Alerts | None = alerts
         self._gateway = gateway
@@ -202,7 +202,7 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         side = str(order_params.get("side"))[:4] if isinstance(order_params, Mapping) else "none"
         try:
             core = await self._opened()
-            request = parse_request(order_params, new_id=uuid.uuid4().hex)
+            request = parse_request(order_params, new_id=self._ids.new(self.clock.now()))
             deadline = self.clock.monotonic() + parse_deadline(order_params, core.settings.retry.deadline_seconds)
             order = await self._unless_closed(
                 core, request, deadline, order_params.get("client_order_id") is not None

@@ -176,10 +176,17 @@ class _Run:
     rng: Random
     on_retry: OnRetry | None
     retries: int = 0
+    first_error: Retryable | None = None
+    """How the first attempt ended, until ``backoff`` has been told of it."""
     last_error: Retryable | None = None
 
     async def attempt(self) -> Any:
         """Make one attempt, unless this is a retry that woke so late that its time is over."""
+        if self.first_error is not None:
+            try:
+                raise self.first_error  # in no variable here: its traceback leads back to this frame
+            finally:
+                self.first_error = None
         if self.last_error is not None and self.monotonic() >= self.deadline:
             raise self.last_error
         return await self.operation()
@@ -226,11 +233,18 @@ async def run_with_retry(
     """
     run = _Run(operation, policy, budget, deadline, monotonic, rng, on_retry)
     try:
-        answer = await _engine(policy.max_retries + 1)(run)
+        try:
+            answer = await operation()
+        except Retryable as error:
+            run.first_error = error
+        if run.first_error is not None:
+            # From here on it is backoff's loop, whose first attempt is the one that was just made: nearly every
+            # operation needs no second one, and the loop costs more than all else here.
+            answer = await _engine(policy.max_retries + 1)(run)
     finally:
-        run.last_error = None  # its traceback holds this run
+        run.first_error = run.last_error = None  # their tracebacks hold this run
     budget.success()
-    return cast("T", answer)
+    return answer
 
 
 async def _attempt(run: _Run) -> Any:

@@ -71,6 +71,24 @@ async def test_scan_comes_in_batches_of_bounded_size(backend: Backend) -> None:
     assert sum(len(batch) for batch in exact) == 900 + 350
 
 
+async def test_an_order_that_starts_afresh_belongs_to_the_period_of_that(backend: Backend) -> None:
+    """It is created anew, in a batch of its own or with many others; settled, it is in that period alone."""
+    journal = await backend.open()
+    for count in (1, 20):
+        names = [f"{count}-{number}" for number in range(count)]
+        first = [intent(name, 0) for name in names]
+        ended = [then(event, EventKind.CLOSED, state=OrderState.EXPIRED, restartable=True) for event in first]
+        again = [
+            then(event, EventKind.INTENT, state=OrderState.SENDING, restartable=False, created_at=at(100))
+            for event in ended
+        ]
+        done = [then(event, EventKind.REJECTED, state=OrderState.REJECTED) for event in again]
+        for events in (first, ended, again, done):
+            await asyncio.gather(*(journal.commit(event) for event in events))
+        assert set(names) <= set(await _scanned(journal, at(100), at(101)))
+        assert not set(names) & set(await _scanned(journal, at(0), at(1)))
+
+
 async def test_commits_go_on_during_a_scan(backend: Backend) -> None:
     """Between two batches of a scan an intent becomes durable."""
     journal = await backend.open()

@@ -474,6 +474,7 @@ async def test_a_clean_end_leaves_one_tidy_file(path: Path, journal: SQLiteJourn
 async def test_after_a_failure_the_log_is_left_for_the_next_opening(path: Path, journal: SQLiteJournal) -> None:
     """Closing a failed journal does not touch the disk's evidence further."""
     await journal.commit(intent("o-1"))
+    assert journal.owns("o-1")
     path.with_name("journal.db.lock").unlink()
     assert not journal.owns("o-1")
     await journal.close()

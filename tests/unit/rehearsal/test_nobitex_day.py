@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ async def rehearse(day: NobitexDay, orders: int) -> dict[str, Any]:
 
 def day_in(directory: Path, auth: Auth = "key", **more: Any) -> NobitexDay:
     return NobitexDay(directory, 4, SystemClock(), auth=auth, seconds=1.0, **more)
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def names_in(directory: Path) -> set[str]:
@@ -100,6 +105,17 @@ async def test_a_sandbox_that_cannot_run_is_a_matter_of_configuration(tmp_path: 
     (tmp_path / "nobitex_sandbox.db").write_text("no database", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="sandbox: "):
         await day_in(tmp_path).__aenter__()
+
+
+async def test_without_the_package_for_keys_there_is_a_way_without(tmp_path: Path) -> None:
+    """The sandbox's words name its own option; the rehearsal's one is told with them."""
+    said = "sandbox: the API-key scheme needs the package cryptography: install it, or go without (--token-only)\n"
+    day = day_in(tmp_path)
+    write(tmp_path / "sandbox.log", said)
+    ended = await asyncio.create_subprocess_exec("true", stdout=asyncio.subprocess.PIPE)
+    with pytest.raises(ConfigurationError, match="--auth token"):
+        await day._first_line(ended)
+    await ended.wait()
 
 
 async def test_a_sandbox_that_is_gone_takes_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,18 @@ def test_limits_can_be_off_and_a_hold_still_holds() -> None:
     assert refused.value.reply.body["backOff"] == 0.25
     clock.advance(0.25)
     limits.take(Limit("x", 1, 60), private=True)
+
+
+def test_the_block_can_be_shorter() -> None:
+    """For days that last seconds: whoever ignores a hold is blocked for as long as is set, everywhere."""
+    clock = HandClock()
+    limits = RateLimits(clock, None, block_seconds=2.0)
+    limits.hold("x", 1.0, 1)
+    for _ in range(IGNORED_MAX):
+        with pytest.raises(Refusal):
+            limits.take(Limit("x", 1, 60), private=True)
+    clock.advance(1.9)
+    with pytest.raises(Refusal):
+        limits.take(Limit("y", 1, 60), private=True)
+    clock.advance(0.1)
+    limits.take(Limit("y", 1, 60), private=True)

@@ -45,6 +45,7 @@ SCAN_PAGE: Final = 500
 _CLOSE_SECONDS: Final = 30.0
 _JOIN_SECONDS: Final = 5.0
 _SPACE_SECONDS: Final = 1.0
+_OURS_MAX: Final = 1_000
 _NEEDS_SPACE: Final = frozenset({EventKind.INTENT, EventKind.RESEND})
 
 
@@ -111,6 +112,8 @@ class SQLiteJournal(Journal):
         self._identity: tuple[int, int] | None = None
         self._space_known_until = float("-inf")
         self._space = 0
+        self._ours: set[str] = set()
+        """Orders of which the intent is durable, and after which the file was still ours."""
 
     async def open(self) -> None:
         """Lock, migrate and check; after an unclean end the file is read through once.
@@ -170,7 +173,11 @@ class SQLiteJournal(Journal):
             )
         if event.kind in _NEEDS_SPACE:
             self._require_space(order_id)
-        await writer.append_and_wait(event)
+        ours = await writer.append_and_wait(event)
+        if ours and event.kind in _NEEDS_SPACE:
+            if len(self._ours) >= _OURS_MAX:
+                self._ours.clear()  # of those that were never sent; they are asked for anew
+            self._ours.add(order_id)
 
     def enqueue(self, event: OrderEvent) -> None:
         """Append behind. After a failure the entry is dropped; see :meth:`Journal.enqueue`."""
@@ -216,10 +223,17 @@ class SQLiteJournal(Journal):
             return False
         if self._home is None or not _is_here(*self._home):
             return False
-        if self._lock.held() and _identity(self._path) == self._identity:
+        if order_id in self._ours:
+            self._ours.discard(order_id)  # asked right after the intent had become durable; it holds for one send
+            return True
+        if self._is_ours():
             return True
         self._writer.fail("the file or its lock was removed or replaced while in use")
         return False
+
+    def _is_ours(self) -> bool:
+        """Whether file and lock are still those that were opened. Asks the system."""
+        return self._lock is not None and self._lock.held() and _identity(self._path) == self._identity
 
     async def history(self, order_id: str) -> list[dict[str, object]]:
         """Return the order's events, oldest first, as ``OrderEvent.to_dict()`` wrote them."""
@@ -263,9 +277,11 @@ class SQLiteJournal(Journal):
         lock = FileLock(self._path.with_name(self._path.name + ".lock"))
         await lock.acquire(self._clock, self._lock_wait)
         self._lock = lock
-        self._writer = SQLiteWriter(self._path, self._clock, f"{socket.gethostname()}:{os.getpid()}")
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._writer = SQLiteWriter(self._path, self._clock, owner, self._is_ours)
         await self._writer.open()
         self._identity = _identity(self._path)
+        self._ours.clear()
         self._space_known_until = float("-inf")
         if self._switch_interval is not None:
             self._former_interval = sys.getswitchinterval()

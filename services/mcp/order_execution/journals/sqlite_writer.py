@@ -1,7 +1,8 @@
 """Group commit: whatever waits is written in one transaction, with one durable write, by one thread.
 
 The event loop appends to a queue and the thread takes from it. One wake-up of the loop per batch, not per
-entry, releases those who wait.
+entry, releases those who wait. What nobody waits for (acknowledgements, fills) does not wake the thread by itself:
+it rides with the next entry that somebody waits for, or alone after a few milliseconds.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ..clock import Clock
 from ..errors import JournalError, LeaseLost
-from ..models import OrderEvent
+from ..models import EventKind, OrderEvent
 from .codec import clean_text, encode_event, encode_order, to_micros
+from .sqlite_batch import SUPPORTED, Change, write_together
 from .sqlite_schema import (
     begin_epoch,
     connect_writer,
@@ -35,6 +37,10 @@ _logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 1024
 """Entries in one transaction, so that the first of a flood does not wait for the last."""
+BEHIND_SECONDS: Final = 0.01
+"""How long what nobody waits for may wait for something that somebody does, to share its durable write."""
+FEW: Final = 2
+"""Up to so many entries are written one by one: there is little to be shared."""
 
 _INSERT_ORDER: Final = """
 INSERT INTO orders
@@ -48,6 +54,7 @@ SET symbol = ?, state = ?, settled = ?, exchange_order_id = ?, updated_at = ?, o
     n = n + 1
 WHERE order_id = ? AND n = ?
 """
+_RENEW_ORDER: Final = "UPDATE orders SET created_at = ? WHERE order_id = ?"
 _INSERT_EVENT: Final = """
 INSERT INTO order_events (order_id, n, kind, at, epoch, body) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -73,9 +80,11 @@ class _Entry:
 
     payload: OrderEvent | FlagChange | None
     at: float
-    future: asyncio.Future[None] | None = None
-    statements: list[_Statement] = field(default_factory=list)
+    future: asyncio.Future[bool] | None = None
+    change: Change | None = None
     error: JournalError | None = None
+    ours: bool = False
+    """The file was still ours once this was durable."""
 
 
 class SQLiteWriter:
@@ -85,8 +94,9 @@ class SQLiteWriter:
     known. ``failure`` says what happened; None while all is well.
     """
 
-    def __init__(self, path: Path, clock: Clock, owner: str) -> None:
+    def __init__(self, path: Path, clock: Clock, owner: str, is_ours: Callable[[], bool] = lambda: True) -> None:
         self._path = path
+        self._is_ours = is_ours
         self._clock = clock
         self._owner = owner
         self._thread = WorkerThread("journal-writer")
@@ -97,6 +107,9 @@ class SQLiteWriter:
         self._settled: deque[_Entry] = deque()
         self._oldest: _Entry | None = None  # the first entry of the batch that the thread has in hand
         self._drain_due = False
+        self._timer_due = False
+        self._wanted = 0  # entries that somebody waits for, and how many of them the thread has taken
+        self._wanted_taken = 0
         self._appended = 0
         self._written = 0
         self.failure: str | None = None
@@ -140,17 +153,19 @@ class SQLiteWriter:
         return self._thread.stop(timeout)
 
     def append(self, payload: OrderEvent | FlagChange) -> None:
-        """Write with the next batch."""
-        self._put(_Entry(payload, self._clock.monotonic()))
+        """Write with the next batch, or on its own within ``BEHIND_SECONDS``."""
+        self._put_behind(_Entry(payload, self._clock.monotonic()))
 
-    async def append_and_wait(self, payload: OrderEvent | FlagChange) -> None:
+    async def append_and_wait(self, payload: OrderEvent | FlagChange) -> bool:
         """Write with the next batch and return once it is durable. Raises JournalError.
+
+        True: after it the file was still ours.
 
         When the caller is cancelled, the entry keeps its place and is written all the same.
         """
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._put(_Entry(payload, self._clock.monotonic(), future))
-        await future
+        return await future
 
     async def settled(self) -> None:
         """Return once everything appended so far is durable or has failed."""
@@ -167,12 +182,28 @@ class SQLiteWriter:
             _logger.error("the journal %s refuses further entries: %s", self._path, why)
 
     def _put(self, entry: _Entry) -> None:
+        """Queue an entry that somebody waits for."""
         if entry.payload is not None:
             self._appended += 1
         self._incoming.append(entry)
+        self._wanted += 1
         # Appended before the flag is read; the thread clears it before it takes: none is left behind.
         if not self._drain_due:
             self._drain_due = True
+            self._thread.submit(self._drain_wanted_in_thread)
+
+    def _put_behind(self, entry: _Entry) -> None:
+        """Queue an entry that nobody waits for."""
+        self._appended += 1
+        self._incoming.append(entry)
+        if not self._timer_due and self._loop is not None:
+            self._timer_due = True
+            self._loop.call_later(BEHIND_SECONDS, self._write_behind)
+
+    def _write_behind(self) -> None:
+        """Write what has been left behind until now; nothing to do when it found a ride."""
+        self._timer_due = False
+        if self._incoming:
             self._thread.submit(self._drain_in_thread)
 
     def _release_waiters(self) -> None:
@@ -183,7 +214,7 @@ class SQLiteWriter:
             if future is None or future.done():
                 continue
             if entry.error is None:
-                future.set_result(None)
+                future.set_result(entry.ours)
             else:
                 future.set_exception(entry.error)
 
@@ -210,19 +241,32 @@ class SQLiteWriter:
             self._connection = None
 
     def _drain_in_thread(self) -> None:
-        self._drain_due = False
+        """Write everything."""
         while self._incoming:
-            self._oldest = self._incoming[0]
-            batch = [self._incoming.popleft() for _ in range(min(len(self._incoming), MAX_BATCH))]
-            entries = [entry for entry in batch if entry.payload is not None]
-            if entries:
-                self._write_in_thread(entries)
-            self._written += len(entries)
-            self._settled.extend(batch)
-            self._oldest = None
-            if self._loop is not None:
-                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-                    self._loop.call_soon_threadsafe(self._release_waiters)
+            self._write_batch_in_thread()
+
+    def _drain_wanted_in_thread(self) -> None:
+        """Write up to the last entry that somebody waits for, and what has come until then."""
+        self._drain_due = False
+        while self._incoming and self._wanted_taken != self._wanted:
+            self._write_batch_in_thread()
+
+    def _write_batch_in_thread(self) -> None:
+        self._oldest = self._incoming[0]
+        batch = [self._incoming.popleft() for _ in range(min(len(self._incoming), MAX_BATCH))]
+        entries = [entry for entry in batch if entry.payload is not None]
+        waited = sum(entry.future is not None for entry in batch)
+        self._wanted_taken += waited
+        if entries:
+            self._write_in_thread(entries)
+        self._written += len(entries)
+        self._oldest = None
+        if not waited:
+            return
+        self._settled.extend(batch)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+                self._loop.call_soon_threadsafe(self._release_waiters)
 
     def _write_in_thread(self, entries: Sequence[_Entry]) -> None:
         """Write a batch or fail it whole; an entry that is wrong in itself fails alone."""
@@ -234,11 +278,13 @@ class SQLiteWriter:
         try:
             for entry in entries:
                 self._prepare(entry)
-            connection.execute("BEGIN IMMEDIATE")
-            self._check_epoch(connection)
-            for entry in entries:
-                _execute(connection, entry)
+            if not self._wrote_together(connection, entries):
+                self._begin(connection)
+                for entry in entries:
+                    _execute(connection, entry)
+            _renew(connection, entries)
             connection.execute("COMMIT")
+            self._note_ours(entries)
         except Exception as error:  # noqa: BLE001 - whatever it was, the batch is in doubt and must say so
             roll_back(connection)
             self.fail(f"an append failed: {error}")
@@ -249,23 +295,43 @@ class SQLiteWriter:
             if entry.error is not None:
                 self.fail(str(entry.error))
 
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        self._check_epoch(connection)
+
+    def _wrote_together(self, connection: sqlite3.Connection, entries: Sequence[_Entry]) -> bool:
+        """Write a batch in few statements; False, with nothing begun, where it has to be done one by one."""
+        changes = [entry.change for entry in entries if entry.error is None]
+        if not SUPPORTED or len(changes) <= FEW or None in changes:
+            return False
+        self._begin(connection)
+        if write_together(connection, [change for change in changes if change is not None]):
+            return True
+        connection.execute("ROLLBACK")  # one by one it shows which of them is wrong
+        return False
+
+    def _note_ours(self, entries: Sequence[_Entry]) -> None:
+        """Ask, once for a batch, whether the file is still ours: here, as the loop need not stop for the system."""
+        waited = [entry for entry in entries if entry.future is not None]
+        if waited and self._is_ours():
+            for entry in waited:
+                entry.ours = True
+
     def _check_epoch(self, connection: sqlite3.Connection) -> None:
         """Stand back from a file that somebody else opened for writing although we hold the lock."""
         if read_epoch(connection) != self._epoch:
             raise LeaseLost(f"another process has opened {self._path} for writing; was its lock file removed?")
 
     def _prepare(self, entry: _Entry) -> None:
-        """Turn the payload into statements, outside of the transaction."""
+        """Turn an event into values, outside of the transaction."""
         try:
             if isinstance(entry.payload, OrderEvent):
-                entry.statements = self._event_statements(entry.payload)
-            elif isinstance(entry.payload, FlagChange):
-                entry.statements = [_flag_statement(entry.payload)]
+                entry.change = self._change(entry.payload)
         except (TypeError, ValueError, AttributeError) as error:
             entry.error = JournalError(f"an event cannot be written: {error}")
             entry.error.__cause__ = error
 
-    def _event_statements(self, event: OrderEvent) -> list[_Statement]:
+    def _change(self, event: OrderEvent) -> Change:
         order = event.order
         order_id, version = clean_text(order.order_id), order.version
         exchange_order_id = order.exchange_order_id
@@ -278,14 +344,17 @@ class SQLiteWriter:
             self._owner,
             self._epoch,
             encode_order(order).decode(),
+            to_micros(order.created_at),
+            order_id,
+            version,
         )
         body = encode_event(event).decode()
-        if version == 1:
-            guarded: _Statement = (_INSERT_ORDER, (*record, to_micros(order.created_at), order_id, version))
-        else:
-            guarded = (_UPDATE_ORDER, (*record, order_id, version - 1))
-        at = to_micros(event.at)
-        return [guarded, (_INSERT_EVENT, (order_id, version, event.kind.value, at, self._epoch, body))]
+        return Change(
+            order_id,
+            version,
+            record,
+            (order_id, version, event.kind.value, to_micros(event.at), self._epoch, body),
+        )
 
 
 def _flag_statement(change: FlagChange) -> _Statement:
@@ -299,13 +368,27 @@ def _execute(connection: sqlite3.Connection, entry: _Entry) -> None:
     if entry.error is not None:
         return
     if isinstance(entry.payload, FlagChange):
-        connection.execute(*entry.statements[0])
+        connection.execute(*_flag_statement(entry.payload))
         return
-    guarded, insert = entry.statements
-    if connection.execute(*guarded).rowcount == 1:
-        connection.execute(*insert)
+    change = entry.change
+    if change is None:
+        return
+    if change.version == 1:
+        guarded = connection.execute(_INSERT_ORDER, change.record)
+    else:
+        guarded = connection.execute(_UPDATE_ORDER, (*change.record[:8], change.order_id, change.version - 1))
+    if guarded.rowcount == 1:
+        connection.execute(_INSERT_EVENT, change.event)
     elif isinstance(entry.payload, OrderEvent):
         entry.error = version_conflict(entry.payload)
+
+
+def _renew(connection: sqlite3.Connection, entries: Sequence[_Entry]) -> None:
+    """An order that starts afresh is created anew: periods are asked for by that. It is rare."""
+    for entry in entries:
+        event = entry.payload
+        if isinstance(event, OrderEvent) and event.kind is EventKind.INTENT and event.order.version > 1:
+            connection.execute(_RENEW_ORDER, (to_micros(event.order.created_at), clean_text(event.order_id)))
 
 
 def version_conflict(event: OrderEvent) -> JournalError:

@@ -139,7 +139,8 @@ class NobitexDay(BadDay):
             raise ExchangeUnavailable(why, category=ErrorCategory.TIMEOUT) from None
         if not line:
             said = (self.directory / "sandbox.log").read_text(encoding="utf-8", errors="replace").strip()
-            raise ConfigurationError(said.splitlines()[-1] if said else "the sandbox ended at once")
+            why = said.splitlines()[-1] if said else "the sandbox ended at once"
+            raise ConfigurationError(f"{why} (here: --auth token)" if "--token-only" in why else why)
         return line
 
     def _introduce(self, line: bytes) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +35,7 @@ def test_what_packing_never_makes_is_no_id() -> None:
     assert PACKED.decode("t-h." + "z" * 22) is None
 
 
-@pytest.mark.parametrize("client_id", [uuid.uuid4().hex, "trade1", "a" * 26, "h-1"])
+@pytest.mark.parametrize("client_id", ["2ec3f699e9694191a4c6be5fdc1ab987", "trade1", "a" * 26, "h-1"])
 def test_a_packed_id_comes_back(client_id: str) -> None:
     """Behind its prefix, within what the exchange takes."""
     sent = PACKED.encode(client_id)

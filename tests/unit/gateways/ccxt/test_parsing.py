@@ -115,7 +115,7 @@ def test_types(told: dict[str, Any], kind: OrderType) -> None:
 
 
 def test_time_in_force_and_post_only() -> None:
-    """ccxt's PO is a flag of ours; words that we have not are good until cancelled."""
+    """What ccxt calls PO is a flag of ours; words that we have not are good until cancelled."""
     assert read(timeInForce="IOC").time_in_force is TimeInForce.IOC
     assert read(timeInForce="PO").post_only
     assert read(postOnly=True).post_only
@@ -235,7 +235,7 @@ def test_a_ticker_without_an_offer_has_the_last_price() -> None:
 
 
 def test_whatever_a_parser_raises_means_not_understood() -> None:
-    """ccxt's raise anything."""
+    """Those of ccxt raise anything."""
 
     def fails(row: Any) -> Any:
         raise ZeroDivisionError

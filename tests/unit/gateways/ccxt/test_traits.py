@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.mcp.order_execution.gateways.base import IdScope, ListScope, LookupScope
 from services.mcp.order_execution.gateways.ccxt.rows import TABLE
 from services.mcp.order_execution.models import OrderType, TimeInForce
+from tests.fakes import BLIND
 from tests.unit.gateways.ccxt.captured import gateway
 
 
@@ -36,6 +37,9 @@ async def test_without_a_row_nothing_is_promised() -> None:
     assert traits.lookup_scope is LookupScope.NONE
     assert (traits.lists_closed_orders, traits.lists_trades) == (False, False)
     assert traits.list_scope is ListScope.SYMBOL
+    names = "client_id_scope lookup_scope lists_closed_orders lists_trades accepts_client_ids cancels_by_client_id"
+    for name in names.split():
+        assert getattr(traits, name) == getattr(BLIND, name), name
     assert traits.settle == 60.0
     assert traits.order_requests_per_second is not None
     assert traits.burst == 1

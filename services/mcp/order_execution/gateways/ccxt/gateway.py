@@ -103,7 +103,7 @@ class CcxtGateway(Gateway):
             else Reader(self.row, self.exchange, self._ids, self._exchange_now)
         )
         self._markets_at: float | None = None
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Task[Unavailable | None] | None = None
         self._clock_doubtful = True
 
     def __repr__(self) -> str:
@@ -125,7 +125,10 @@ class CcxtGateway(Gateway):
                 _logger.warning("%s: %s", self.name, loss)
 
     async def close(self) -> None:
-        """Close the sessions."""
+        """Close the sessions; harmless when repeated."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
         await self._http.close()
         await self.exchange.close()
 
@@ -136,22 +139,25 @@ class CcxtGateway(Gateway):
         now = self._clock.monotonic()
         if self._markets_at is not None and now - self._markets_at < MARKETS_SECONDS:
             return None
-        async with self._loading:
-            if self._markets_at is not None and self._clock.monotonic() - self._markets_at < MARKETS_SECONDS:
-                return None
-            loaded = await guarded(self.row, self._load_markets)
-            if isinstance(loaded, Unavailable):
-                # Old rules are better than none.
-                return loaded if self._markets_at is None else None
-            self._markets_at = self._clock.monotonic()
-            await self._read_clock()
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.get_running_loop().create_task(self._load(), name=f"markets of {self.name}")
+        # Whoever stops waiting must not take along the others, ccxt's streams among them.
+        problem = await asyncio.shield(self._loading)
+        return problem if self._markets_at is None else None  # old rules are better than none
+
+    async def _load(self) -> Unavailable | None:
+        """Read markets and clock."""
+        loaded = await guarded(self.row, self._load_markets)
+        if isinstance(loaded, Unavailable):
+            return loaded
+        self._markets_at = self._clock.monotonic()
+        await self._read_clock()
         return None
 
     async def _load_markets(self) -> None:
-        """Load them without ccxt's shared future: whoever is cancelled there takes along all that wait."""
         method = None if self.row is None else self.row.markets_method
         if method is None:
-            await self.exchange.load_markets_helper(True)
+            await self.exchange.load_markets(True)
         else:
             self.exchange.set_markets(await getattr(self.exchange, method)())
 

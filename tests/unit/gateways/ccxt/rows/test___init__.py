@@ -13,7 +13,20 @@ from services.mcp.order_execution.gateways.ccxt.rows import TABLE
 from tests.unit.gateways.ccxt.captured import CLIENT_ID, gateway
 
 ROWS = [pytest.param(row, id=name) for name, row in TABLE.items()]
-BIGGEST = "binance okx bybit kraken coinbase kucoin gate bitget htx mexc cryptocom bitfinex".split()
+BIGGEST = [
+    "binance",
+    "okx",
+    "bybit",
+    "kraken",
+    "coinbase",
+    "kucoin",
+    "gate",
+    "bitget",
+    "htx",
+    "mexc",
+    "cryptocom",
+    "bitfinex",
+]
 
 
 def test_the_biggest_exchanges_have_rows() -> None:

@@ -40,7 +40,6 @@ class TestBinance(ExchangeSuite):
     )
     ticker_json = {"symbol": "BTCUSDT", "bidPrice": "20000.1", "askPrice": "20000.3", "lastPrice": "20000.2"}
     balance_json = {"balances": [{"asset": "BTC", "free": "0.20000000", "locked": "0.10000000"}]}
-    full_page = 1000
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

@@ -40,7 +40,6 @@ class TestBitfinex(ExchangeSuite):
     ambiguous = refusal(20060, "maintenance")
     ticker_json = [20000.1, 1, 20000.3, 1, 0, 0, 20000.2, 1, 1, 1]
     balance_json = [["exchange", "BTC", 0.3, 0, 0.2, None, None]]
-    full_page = 2500
     fill_has_fee = True
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:

@@ -41,7 +41,6 @@ class TestBitget(ExchangeSuite):
         [{"symbol": "BTCUSDT", "bidPr": "20000.1", "askPr": "20000.3", "lastPr": "20000.2", "ts": "1"}]
     )
     balance_json = told([{"coin": "BTC", "available": "0.2", "frozen": "0.1", "locked": "0", "uTime": "1"}])
-    full_page = 100
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

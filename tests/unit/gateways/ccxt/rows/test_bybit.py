@@ -56,7 +56,6 @@ class TestBybit(ExchangeSuite):
             ]
         }
     )
-    full_page = 50
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

@@ -60,7 +60,6 @@ class TestCoinbase(ExchangeSuite):
         "has_next": False,
         "cursor": "",
     }
-    full_page = 250
     fill_has_fee = False  # it is told in the quote currency
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:

@@ -50,7 +50,6 @@ class TestCryptocom(ExchangeSuite):
             ]
         }
     )
-    full_page = 100
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

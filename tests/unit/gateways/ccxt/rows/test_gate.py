@@ -42,7 +42,6 @@ class TestGate(ExchangeSuite):
         {"currency_pair": "BTC_USDT", "last": "20000.2", "lowest_ask": "20000.3", "highest_bid": "20000.1"}
     ]
     balance_json = [{"currency": "BTC", "available": "0.2", "locked": "0.1"}]
-    full_page = 100
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

@@ -48,7 +48,6 @@ class TestKraken(ExchangeSuite):
         {"XXBTZUSD": {"a": ["20000.3", "1", "1"], "b": ["20000.1", "1", "1"], "c": ["20000.2", "1"]}}
     )
     balance_json = told({"BTC": {"balance": "0.3", "hold_trade": "0.1"}})
-    full_page = 50
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

@@ -42,7 +42,6 @@ class TestKucoin(ExchangeSuite):
     balance_json = told(
         [{"id": "1", "currency": "BTC", "type": "trade", "balance": "0.3", "available": "0.2", "holds": "0.1"}]
     )
-    full_page = 100
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

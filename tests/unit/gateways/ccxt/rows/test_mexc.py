@@ -36,6 +36,7 @@ class TestMexc(ExchangeSuite):
     ambiguous = refusal(500, "Internal system error")
     ticker_json = {"symbol": "BTCUSDT", "bidPrice": "20000.1", "askPrice": "20000.3", "lastPrice": "20000.2"}
     balance_json = {"balances": [{"asset": "BTC", "free": "0.2", "locked": "0.1"}]}
+    pages = False
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

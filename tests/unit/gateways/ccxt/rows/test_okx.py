@@ -41,7 +41,6 @@ class TestOkx(ExchangeSuite):
     ambiguous = (200, {"code": "50004", "msg": "Endpoint request timeout", "data": []})
     ticker_json = told({"instId": "BTC-USDT", "last": "20000.2", "bidPx": "20000.1", "askPx": "20000.3", "ts": "1"})
     balance_json = told({"details": [{"ccy": "BTC", "eq": "0.3", "availBal": "0.2", "frozenBal": "0.1"}]})
-    full_page = 100
 
     def row(self, number: int = 42, *, state: str = "open", filled: str = "0") -> Any:
         return {

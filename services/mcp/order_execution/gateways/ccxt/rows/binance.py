@@ -44,7 +44,7 @@ WORDING: Final = Wording(
     ),
     not_found=(Refusal("-2013", "order_not_found"),),
     not_open=(Refusal("-2011", "not_open"),),
-    throttles=(Refusal("-1003", "throttled"), Refusal("-1015", "throttled"), Refusal("-1008", "throttled")),
+    throttles=(Refusal("-1003", "throttled"), Refusal("-1015", "throttled")),
     untimely=(Refusal("-1021", "untimely"),),
     credentials=(
         Refusal("-2014", "credentials"),
@@ -103,6 +103,7 @@ ROW: Final = Row(
     options={
         "defaultType": "spot",
         "fetchMarkets": {"types": ["spot"]},
+        "fetchMargins": False,
         "warnOnFetchOpenOrdersWithoutSymbol": False,
     },
     order_types=frozenset(OrderType),

@@ -49,11 +49,7 @@ WORDING: Final = Wording(
         Refusal("EGeneral:Too many requests", "throttled"),
         Refusal("EGeneral:Temporary lockout", "throttled"),
     ),
-    untimely=(
-        Refusal("EAPI:Invalid nonce", "untimely"),
-        Refusal("EService:Deadline elapsed", "untimely"),
-        Refusal("EOrder:Deadline elapsed", "untimely"),
-    ),
+    untimely=(Refusal("EAPI:Invalid nonce", "untimely"),),
     credentials=(
         Refusal("EAPI:Invalid key", "credentials"),
         Refusal("EAPI:Invalid signature", "credentials"),
