@@ -61,14 +61,27 @@ def send_in_vain(world: World, jump: float = 0.0) -> None:
 
 @pytest.mark.parametrize("traits", [LISTS, TRADES], ids=["by orders", "by trades"])
 @pytest.mark.parametrize(
-    ("before", "meanwhile"),
-    [(0, 0), (1_200, 0), (-1_200, 0), (0, 7_200), (0, -7_200), (3_600, -7_200), (-3_600, 86_000)],
+    ("at_first", "before", "meanwhile"),
+    [
+        (0, 0, 0),
+        (0, 1_200, 0),
+        (0, -1_200, 0),
+        (0, 0, 7_200),
+        (0, 0, -7_200),
+        (0, 3_600, -7_200),
+        (0, -3_600, 86_000),
+        (3_600, 0, -3_600),
+        (3_600, -3_600, 0),
+    ],
 )
-def test_an_order_lies_within_what_is_asked_for(traits: GatewayTraits, before: int, meanwhile: int) -> None:
-    """Our clock was set before it was sent, while it was, or both, and the exchange does not tell its own."""
+def test_an_order_lies_within_what_is_asked_for(
+    traits: GatewayTraits, at_first: int, before: int, meanwhile: int
+) -> None:
+    """Our clock was wrong at first, and was set before it was sent or while it was; the exchange's is not told."""
 
     @scenario(traits=traits)
     async def story(world: World) -> None:
+        world.clock.jump(at_first)
         await world.bot.open()
         await asyncio.sleep(5)
         windows = Windows(world)
@@ -117,10 +130,11 @@ async def test_the_exchanges_own_time_counts_where_it_is_told(world: World) -> N
 
 @scenario(traits=replace(LISTS, settle=600.0))
 async def test_every_copy_of_an_order_lies_within_what_is_asked_for(world: World) -> None:
-    """The first one may have arrived after all, long before the second one left."""
+    """The first one may have arrived after all, long before the second one left, and before our clock says."""
     await world.bot.open()
     await asyncio.sleep(5)
     windows = Windows(world)
+    world.clock.jump(1_200)
     world.exchange.script.extend(["lost request"] * 2)
     call = asyncio.ensure_future(outcome(world.bot.execute_order({**MINE, "deadline_seconds": 3_000})))
     await world.until_sent()

@@ -6,7 +6,6 @@ validate → risk limits → funds → durable intent → send → classify → 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
@@ -50,13 +49,11 @@ from .reopening import reopen
 from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
 from .transaction_log import TransactionLog
-from .verdicts import VERDICT_SECONDS, survives_restart
+from .verdicts import SLOW_JOURNAL_SECONDS, VERDICT_SECONDS, survives_restart
 from .wire import Lane
 
 if TYPE_CHECKING:
     from .reconciliation import AlertThresholds
-
-_logger = logging.getLogger(__name__)
 
 
 class ReliableOrderExecutor(OrderExecutionInterface):
@@ -322,17 +319,18 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         Raises OrderNotFound, TimeoutError after ``timeout`` seconds, and JournalError where the exchange does
         not have the order and the journal fails to keep that: after a crash it could be placed again.
         """
-        core = await self._opened()
         order: Order | None = await self.get_order_status(order_id)
+        core = await self._opened()
+        deadline = None if timeout is None else self.clock.monotonic() + timeout
         if order is not None and not order.state.is_final:
-            deadline = None if timeout is None else self.clock.monotonic() + timeout
             core.tracker.kick()
             order = await core.registry.wait_until(order_id, lambda item: item.state.is_final, deadline)
         if order is None:
             if self._closed:
                 raise ExecutorClosed(order_id=order_id)
             raise TimeoutError(f"order {order_id} is not final after {timeout} s")
-        if order.exchange_order_id is None and not await self._survives(core, order_id, 0.0):
+        deadline = deadline or self.clock.monotonic() + SLOW_JOURNAL_SECONDS
+        if order.exchange_order_id is None and not await self._survives(core, order_id, deadline):
             raise JournalError(f"order {order_id} ended as {order.state.value}, and the journal cannot keep that")
         return order
 

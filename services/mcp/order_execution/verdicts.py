@@ -12,6 +12,8 @@ from .registry import OrderRegistry
 
 _logger = logging.getLogger(__name__)
 
+SLOW_JOURNAL_SECONDS: Final = 60.0
+"""How long it may take where no deadline is given."""
 VERDICT_SECONDS: Final = 1.0
 """How long the journal may take with a verdict whose caller's deadline has passed."""
 
