@@ -119,6 +119,30 @@ async def test_a_close_answers_who_waits_for_a_disk_that_hangs(world: World) -> 
     assert world.exchange.submits == []
 
 
+@scenario(IMPATIENT)
+async def test_a_verdict_that_a_close_forces_out_is_told_only_if_the_journal_keeps_it(world: World) -> None:
+    """Intent, wish and verdict are lost with it: the next life knows nothing, so "canceled" would be a lie."""
+    await world.bot.open()
+    await asyncio.sleep(1)
+    world.journal.pause()
+    call = asyncio.ensure_future(outcome(world.bot.execute_order(A)))
+    await asyncio.sleep(0.5)
+    world.background(outcome(world.bot.cancel_order("a")))
+    await asyncio.sleep(0.5)
+    closing = asyncio.ensure_future(world.bot.close())
+    await asyncio.sleep(1.5)
+    order = world.core.registry.get("a")
+    assert order is not None
+    assert order.state is OrderState.CANCELED
+    world.journal.fail_next()
+    world.journal.resume()
+    told = await call
+    assert isinstance(told, OrderUnresolved)
+    with pytest.raises(JournalError):
+        await closing
+    assert world.on_disk("a") is None
+
+
 # ---- a journal that fails -------------------------------------------------------------------------------------
 
 
@@ -215,8 +239,8 @@ async def _ends_unresolved(world: World) -> None:
 @scenario()
 async def test_an_end_that_was_told_survives_a_crash(world: World) -> None:
     """wait_for_order says rejected: another order may take its place, so this one never starts afresh."""
-    world.journal.commit_seconds = 0.4
     await _ends_unresolved(world)
+    world.journal.commit_seconds = 5.0
     told = await world.bot.wait_for_order("a")
     assert (told.state, told.restartable) == (OrderState.REJECTED, False)
     bot = await world.crash()
@@ -232,7 +256,7 @@ async def test_an_end_that_the_journal_is_too_slow_to_keep_is_not_told(world: Wo
     await _ends_unresolved(world)
     world.journal.pause()
     with pytest.raises(JournalError, match="the journal cannot keep that"):
-        await world.bot.wait_for_order("a")
+        await world.bot.wait_for_order("a", timeout=20)
     world.journal.resume()
     assert (await world.bot.wait_for_order("a")).state is OrderState.REJECTED
 

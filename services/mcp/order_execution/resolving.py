@@ -41,6 +41,8 @@ CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far the exchange's clock may differ from ours where lists are asked for by time."""
 LOOKBACK: Final = timedelta(minutes=10)
 """The same, more generous where "not in the list" is evidence that an order never arrived."""
+UNCHECKED: Final = timedelta(days=1)
+"""How wrong a clock may have been that nothing could be compared with."""
 CLOCK_PAUSE_SECONDS: Final = 5.0
 """Before an order is looked at again that our wrong clock kept from being sent."""
 FAR_AHEAD: Final = timedelta(days=1)
@@ -382,14 +384,23 @@ class Resolver:
     def _period(self, order: Order) -> tuple[datetime, datetime]:
         """When the order may have been made, on the exchange's clock, whatever ours was set to meanwhile."""
         now, at = self._clock.now(), self._clock.monotonic()
-        steady = self._opened_at[0] + timedelta(seconds=at - self._opened_at[1])  # no step of our clock moves this
-        told = now - timedelta(seconds=self._wire.gateway.clock_error or 0.0)
-        moments = [order.created_at, order.sent_at or order.created_at]
         doubt = self._doubts.get(order.order_id)
-        if doubt is not None and doubt.began is not None:
-            age = timedelta(seconds=at - doubt.began)
-            moments += [now - age, steady - age, told - age]
-        return min(moments) - LOOKBACK, max(now, steady, told, *moments) + FAR_AHEAD
+        began = None if doubt is None else doubt.began
+        sent = order.sent_at or order.created_at
+        error = self._wire.gateway.clock_error
+        if error is not None:
+            # It was sent by a clock compared with theirs; only ``created_at`` may be of another one.
+            told = now - timedelta(seconds=error)
+            moments = [sent, told if began is None else told - timedelta(seconds=at - began)]
+            if sent - UNCHECKED < order.created_at < sent:
+                moments.append(order.created_at)
+            return min(moments) - LOOKBACK, max(told, *moments) + FAR_AHEAD
+        steady = self._opened_at[0] + timedelta(seconds=at - self._opened_at[1])  # no step of our clock moves this
+        moments = [sent, order.created_at, now, steady]
+        if began is None:  # sent in an earlier life, by a clock of which nothing is known
+            return min(moments) - UNCHECKED, max(moments) + FAR_AHEAD
+        age = timedelta(seconds=at - began)
+        return min(sent, order.created_at, now - age, steady - age) - LOOKBACK, max(moments) + FAR_AHEAD
 
     def _with_our_id(self, listing: OrderList, order: Order) -> ExchangeOrder | None:
         """The order of a list that bears our id; of several, which never should be, the first that fits."""

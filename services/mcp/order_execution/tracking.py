@@ -264,6 +264,9 @@ class Tracker:
     async def _complete_fills(self, followed: list[Order]) -> bool:
         """Ask by which trades orders were filled, where the exchange has told only how much."""
         gateway = self._wire.gateway
+        for order in self._registry.unsettled():
+            # Killed between its last trade and this step, it lacks nothing but that it is said.
+            self._registry.record_all(lifecycle.complete(order, self._clock.now()))
         lacking = self._lacking_fills(followed)
         if not gateway.traits.lists_trades:
             return await self._read_fills_singly()

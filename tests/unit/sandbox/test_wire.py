@@ -108,6 +108,17 @@ async def test_junk_is_http_200_and_half_a_json() -> None:
         assert booked(client) == 1
 
 
+async def test_a_throttle_is_not_garbled() -> None:
+    """One whose ``backOff`` cannot be read would cost its caller a minute; that fault has a name of its own."""
+    async with desk() as client:
+        client.sandbox.say("limited", ADD)
+        assert (await client.add()).status == 429
+        client.sandbox.say("junk", ADD)
+        again = await client.add()
+        assert again.status == 429
+        assert again.body["backOff"] > 0
+
+
 @pytest.mark.parametrize(("fate", "orders"), [("error_before", 0), ("error_after", 1)])
 async def test_a_server_error_is_an_html_page(fate: str, orders: int) -> None:
     """5xx, carried out or not."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
+from services.mcp.order_execution.bootstrap import make_gateway
+from services.mcp.order_execution.config import load_settings
 from services.mcp.order_execution.errors import ConfigurationError
 from services.mcp.order_execution.gateways.ccxt import CcxtGateway
 from services.mcp.order_execution.gateways.ccxt.adapter import elsewhere, load_class, window
@@ -103,6 +106,30 @@ def test_another_host_has_no_stream() -> None:
     assert made("binance").traits.streams_orders
     assert not made("binance", base_url="http://127.0.0.1:9").traits.streams_orders
     assert made("binance", base_url="http://127.0.0.1:9").stream() is None
+
+
+def test_the_settings_make_the_gateway() -> None:
+    """Every one of them that concerns ccxt; its keys come from the exchange's own variables."""
+    given = {
+        "name": "ccxt",
+        "exchange": "okx",
+        "password": "phrase",
+        "timeout_seconds": 3,
+        "base_url": "http://127.0.0.1:9",
+        "settle_seconds": 1,
+        "request_expiry_seconds": 2,
+        "rate_limit_share": 0.5,
+    }
+    environ = {"OKX_API_KEY": "the-key", "OKX_API_SECRET": "the-secret"}
+    settings = load_settings({"gateway": given}, environ=environ, env_file=None)
+    gateway = make_gateway(settings, FixedClock(), random.Random(1))
+    assert isinstance(gateway, CcxtGateway)
+    exchange = gateway.exchange
+    assert (exchange.apiKey, exchange.secret, exchange.password) == ("the-key", "the-secret", "phrase")
+    assert (exchange.timeout, exchange.urls["api"]["rest"]) == (3_000, "http://127.0.0.1:9")
+    assert (gateway.traits.settle, gateway.traits.request_expiry, gateway.rate_limit_share) == (1.0, 2.0, 0.5)
+    assert {"the-key", "the-secret", "phrase"} <= set(settings.secrets())
+    assert "phrase" not in repr(settings)
 
 
 def test_a_window_is_never_longer_than_the_rows() -> None:

@@ -191,6 +191,9 @@ def test_words_tell_refusals_under_one_code_apart() -> None:
     assert classify.matching(hop(200, {"code": 1, "msg": "Too Small!"}), wording, refusals) == refusals[0]
     assert classify.matching(hop(200, {"code": "1"}), wording, refusals) == refusals[1]
     assert classify.matching(hop(200, {"code": True}), wording, refusals) is None
+    by_words = (Refusal("", "again", "already"),)
+    assert classify.matching(hop(200, {"code": 7, "msg": "already there"}), wording, by_words) == by_words[0]
+    assert classify.matching(hop(200, {"code": 7, "msg": "else"}), wording, by_words) is None
     assert classify.matching(hop(200, {"other": 1}), wording, refusals) is None
     assert classify.at([[1, 2]], (0, -1)) == 2
     assert classify.at([[1, 2]], (0, 5)) is None

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 from datetime import timedelta
 from typing import Any
 
-from services.mcp.order_execution.errors import ErrorCategory
+import pytest
+
+from services.mcp.order_execution import ReliableOrderExecutor
+from services.mcp.order_execution.alerts import Alerts
+from services.mcp.order_execution.errors import ErrorCategory, OrderUnresolved
 from services.mcp.order_execution.gateways.base import (
     Accepted,
     Found,
@@ -17,8 +23,17 @@ from services.mcp.order_execution.gateways.base import (
     Unavailable,
 )
 from services.mcp.order_execution.gateways.ccxt.conservative import PAGE_SIZES, lost_promises
+from services.mcp.order_execution.journals.memory import MemoryJournal
 from services.mcp.order_execution.models import OrderType, Side
-from tests.unit.gateways.ccxt.captured import CLIENT_ID, NOW, Reply, gateway, order
+from tests.fakes import RecordingSink
+from tests.unit.gateways.ccxt.captured import CLIENT_ID, NOW, CapturedGateway, Reply, Sent, gateway, order
+from tests.virtual_time import VirtualClock, run_virtual
+
+BOOK = {
+    "/api/v3/account": '{"balances": [{"asset": "USDT", "free": "1000000", "locked": "0"}]}',
+    "/api/v3/ticker/24hr": '{"symbol": "BTCUSDT", "bidPrice": "20000", "askPrice": "20001", "lastPrice": "20000"}',
+    "/api/v3/time": '{"serverTime": 1767225600000}',
+}
 
 BY_ID = OrderRef(CLIENT_ID, "BTC/USDT", "42")
 BY_OURS = OrderRef(CLIENT_ID, "BTC/USDT")
@@ -122,3 +137,39 @@ def test_what_is_lost_is_named() -> None:
     assert "bitstamp" in words
     assert "no client order id is sent" in words
     assert "unresolved" in words
+
+
+def test_the_executor_places_once_and_says_what_it_cannot_know() -> None:
+    """The answer is lost: nothing is sent again, the order stays unresolved, and a human is told."""
+
+    async def main() -> None:
+        clock, told = VirtualClock(), RecordingSink()
+        made = CapturedGateway("binanceus", clock=clock).know()
+
+        def script(sent: Sent) -> Reply | str:
+            return Reply(failure=ErrorCategory.RESET) if sent.method == "POST" else BOOK.get(sent.path, "[]")
+
+        made.answer(script)
+        executor = ReliableOrderExecutor(
+            {"transaction_log": {"path": None}},
+            gateway=made,
+            journal=MemoryJournal(clock),
+            clock=clock,
+            rng=random.Random(1),
+            alerts=Alerts([told], clock),
+        )
+        await executor.open()
+        try:
+            with pytest.raises(OrderUnresolved):
+                await executor.execute_order(
+                    {"symbol": "BTC/USDT", "side": "buy", "type": "limit", "amount": "0.00100", "price": "20000.5"}
+                )
+            await asyncio.sleep(3_600)
+            stats = await executor.get_execution_stats()
+        finally:
+            await executor.close()
+        assert len(made.line.writes) == 1
+        assert stats.unresolved_orders == 1
+        assert [alert for alert in told.alerts if "is unresolved" in alert.title]
+
+    run_virtual(main)

@@ -80,7 +80,12 @@ def test_states(status: str, filled: str, state: OrderState) -> None:
         {"timestamp": 10**30},
         {"id": None},
         {"id": ""},
+        {"id": "\x1f"},
+        {"id": "a b"},
+        {"id": "4" * 129},
         {"symbol": None},
+        {"symbol": ""},
+        {"symbol": "BTC\n/USDT"},
         {"price": "much"},
     ],
 )
@@ -88,6 +93,11 @@ def test_what_is_not_understood_is_no_order(changes: dict[str, Any]) -> None:
     """Rather no list than a wrong one."""
     with pytest.raises(NotUnderstood):
         read(**changes)
+
+
+def test_symbols_are_in_any_script() -> None:
+    """One such order by hand must not hide all others."""
+    assert read(symbol="币安人生/USDT").symbol == "币安人生/USDT"
 
 
 def test_an_order_for_a_sum_has_the_amount_that_it_traded() -> None:

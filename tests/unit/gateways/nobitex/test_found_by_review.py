@@ -295,3 +295,17 @@ def test_what_is_signed_follows_their_clock_whatever_happens_to_ours() -> None:
             assert abs(signed[-1] - s.clock.now().timestamp()) <= 1
 
     run_virtual(main)
+
+
+@story(as_it_is)
+async def test_after_a_sleep_of_the_machine_orders_are_placed_again(s: Story) -> None:
+    """Our monotonic clock stood still meanwhile, so theirs seems ten minutes behind: it is asked once more."""
+    await s.bot.open()
+    await s.gateway.market("BTC/USDT")
+    await asyncio.sleep(10)
+    for clock in (s.clock, s.ours):
+        clock.jump(600)
+    assert s.gateway.clock_error == pytest.approx(600.0)
+    assert await s.bot.execute_order(A) == "a"
+    assert s.gateway.clock_error == 0.0
+    assert len(s.exchange.booked) == 1
