@@ -62,13 +62,14 @@ class Outcome:
     problem: str | None = None
 
 
-def weather(rate: float) -> dict[str, Any]:
-    """Every fault alike, and one order in so many meets one."""
+def weather(rate: float, *, at_door: bool) -> dict[str, Any]:
+    """Every fault alike, and one request in so many meets one."""
     return {
         "rates": {fate.value: rate / len(FAULTS) for fate in FAULTS},
         "only": OPERATIONS,
         "hang": 2.0,
         "late": [0.02, 0.3],
+        "late_checked_at_door": at_door,
         "retry_after": "0",
     }
 
@@ -97,7 +98,7 @@ def run_case(control: str, case: Case, root: Path | None = None) -> Outcome:
     rng = random.Random(str(case))
     remote = make(control, case.exchange, seed=case.seed, lag=0.03)
     remote.ask("fates", seed=case.seed, fates=FATES)
-    remote.ask("faults", **weather(rng.choice([0.2, 0.5])))
+    remote.ask("faults", **weather(rng.choice([0.2, 0.5]), at_door=rng.random() < 0.5))
     directory = Path(tempfile.mkdtemp(prefix="ccxt-kill-", dir=root))
     life = Life(case.exchange, remote, directory, intents_of(rng, remote.symbol, ORDERS), cancel="o0")
     log = directory / "log.txt"

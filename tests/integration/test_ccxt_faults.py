@@ -28,7 +28,7 @@ from tests.ccxt_venues.faults import CARRIED_OUT, Fate, Faults
 from tests.ccxt_venues.server import DIALECTS, Venue
 from tests.contract.gateways.ccxt_bench import CcxtBench, gateway
 
-HASTY_SECONDS = 0.5
+HASTY_SECONDS = 1.0
 """The timeout of a gateway that is kept waiting on purpose; others are patient, since machines can be slow."""
 THROTTLES = {Fate.LIMITED, Fate.LIMITED_PAGE}
 HANGS = {Fate.HANG_BEFORE, Fate.HANG_AFTER}

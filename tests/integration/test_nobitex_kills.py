@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = [f"key:{seed}" for seed in (0, 2, 10, 14, 16)] + [f"token:{seed}" for seed in (4, 6, 12, 14, 18)]
+CASES = [f"key:{seed}" for seed in (0, 3, 5, 10, 16)] + [f"token:{seed}" for seed in (4, 6, 12, 13, 18)]
 
 
 def test_a_bot_killed_on_nobitex_keeps_the_promise_with_both_schemes() -> None:

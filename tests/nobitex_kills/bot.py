@@ -24,6 +24,9 @@ PATIENCE_SECONDS = 30.0
 LOOKS = 25
 """How often the last life compares itself with a book that may move while it looks."""
 BARE_BACK_OFF_SECONDS = 0.3
+CALLS_OF_THE_LAST_LIFE = 5
+"""How often it executes an order again that is unresolved: on a busy machine good weather has its time-outs too."""
+ASK_AGAIN = frozenset({"OrderUnresolved", "OrderNotSent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +135,29 @@ async def _pursue(bot: ReliableOrderExecutor, intent: Intent, teller: Teller, pl
     """Place one order, and cancel it, wait for it or leave it alone."""
     chance = random.Random(f"{intent.name}{plan.life}")
     await asyncio.sleep(chance.uniform(0.0, 0.3))
-    racing = None
+    racing, verdict = None, ""
     if intent.then == "race":
         racing = asyncio.ensure_future(_cancel(bot, intent.name, teller, chance.uniform(0.0, 0.1)))
+    for _ in range(CALLS_OF_THE_LAST_LIFE if plan.last else 1):
+        verdict = await _place(bot, intent, teller)
+        if verdict not in ASK_AGAIN:
+            break
+    if verdict == "placed" and intent.then == "cancel":
+        await _cancel(bot, intent.name, teller, chance.uniform(0.0, 0.5))
+    if verdict == "placed" and intent.then == "wait":
+        await _wait(bot, intent.name, teller)
+    if racing is not None:
+        await racing
+
+
+async def _place(bot: ReliableOrderExecutor, intent: Intent, teller: Teller) -> str:
     try:
         await bot.execute_order(intent.params)
     except OrderExecutionError as error:
         teller.tell(intent.name, type(error).__name__, words=str(error))
-    else:
-        teller.tell(intent.name, "placed")
-        if intent.then == "cancel":
-            await _cancel(bot, intent.name, teller, chance.uniform(0.0, 0.5))
-        if intent.then == "wait":
-            await _wait(bot, intent.name, teller)
-    if racing is not None:
-        await racing
+        return type(error).__name__
+    teller.tell(intent.name, "placed")
+    return "placed"
 
 
 async def _cancel(bot: ReliableOrderExecutor, name: str, teller: Teller, after: float) -> None:

@@ -22,6 +22,9 @@ def test_keys_are_found_by_the_exchanges_name() -> None:
     assert exchange_credentials("nobitex", None, variables) == {"api_key": "k", "api_secret": "s"}
     assert exchange_credentials("ccxt", "gate.io", variables) == {"api_key": "g"}
     assert exchange_credentials("ccxt", "binance", variables) == {}
+    more = {"OKX_API_KEY": "k", "OKX_API_PASSWORD": "p", "OKX_API_UID": "u", "NOBITEX_API_PASSWORD": "p"}
+    assert exchange_credentials("ccxt", "okx", more) == {"api_key": "k", "password": "p", "uid": "u"}
+    assert exchange_credentials("nobitex", None, more) == {}
 
 
 @pytest.mark.parametrize("name", ["paper", None, 5])

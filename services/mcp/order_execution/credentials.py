@@ -11,14 +11,16 @@ from typing import Final
 
 from .errors import ConfigurationError
 
-_KEYS: Final = ("api_key", "api_secret")
+_KEYS: Final = {"api_key": "API_KEY", "api_secret": "API_SECRET"}
+_CCXT_KEYS: Final = {**_KEYS, "password": "API_PASSWORD", "uid": "API_UID"}
 _BYTES_MAX: Final = 65_536
 
 
 def exchange_credentials(name: object, exchange: object, variables: Mapping[str, str]) -> dict[str, str]:
     """Find ``<EXCHANGE>_API_KEY`` and ``<EXCHANGE>_API_SECRET``, or ``…_FILE`` with their paths.
 
-    ``name`` is the gateway; with the gateway ccxt, ``exchange`` is the exchange. An empty variable counts as
+    ``name`` is the gateway; with the gateway ccxt, ``exchange`` is the exchange, and ``<EXCHANGE>_API_PASSWORD`` and
+    ``<EXCHANGE>_API_UID`` are looked for too (what ccxt calls password and uid). An empty variable counts as
     none. Raises ConfigurationError.
     """
     owner = exchange if name == "ccxt" else name
@@ -26,8 +28,8 @@ def exchange_credentials(name: object, exchange: object, variables: Mapping[str,
         return {}
     prefix = re.sub(r"[^A-Z0-9]", "_", owner.upper())
     found = {}
-    for key in _KEYS:
-        variable = f"{prefix}_{key.upper()}"
+    for key, suffix in (_CCXT_KEYS if name == "ccxt" else _KEYS).items():
+        variable = f"{prefix}_{suffix}"
         value, path = variables.get(variable), variables.get(f"{variable}_FILE")
         if value and path:
             raise ConfigurationError(

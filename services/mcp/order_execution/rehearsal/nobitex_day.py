@@ -39,9 +39,9 @@ WIRE_FAULTS: Final[Mapping[str, Any]] = {
 }
 """One request in four meets a fault, and to look an order up takes four of them here."""
 
-WINDOW_SECONDS: Final = 3.5
+WINDOW_SECONDS: Final = 4.5
 """How old a signed request may be: 30 s at Nobitex. Whoever has lost an answer waits so long to be sure."""
-EXPIRY_SECONDS: Final = 4.0
+EXPIRY_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 1.0
 KEY_SETTLE_SECONDS: Final = 0.5
 TOKEN_SETTLE_SECONDS: Final = 3.0

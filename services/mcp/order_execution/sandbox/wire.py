@@ -69,7 +69,8 @@ class Wire:
         await self._wait(passage.back)
         if fate is Fate.CUT:
             return await self._cut(request, reply)
-        return self._response(reply, junk=fate is Fate.JUNK)
+        # A throttle stays readable: one without ``backOff`` is a fault of its own, and costs callers a minute.
+        return self._response(reply, junk=fate is Fate.JUNK and reply.status != 429)
 
     def _serve(self, call: Call) -> Reply:
         reply = self._counter.serve(call)

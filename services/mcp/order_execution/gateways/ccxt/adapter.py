@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
-from .row import Expiry, Row
+from .row import Row
 from .transport import HttpSession, OwnHttp
 
 _logger: Final = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def make_exchange(
     sandbox: bool,
 ) -> Any:
     """The object through which the exchange is spoken to. Raises ConfigurationError."""
-    parent = load_class(exchange, streams=base_url is None)
+    parent = load_class(exchange, streams=base_url is None and row is not None)
     kind = type(exchange, (OwnHttp, parent), {"__module__": __name__})
     made = kind(_config(row, credentials, timeout_seconds, expiry_seconds))
     made.http = http
@@ -114,10 +114,3 @@ def elsewhere(urls: Any, base_url: str) -> Any:
     if isinstance(urls, str) and urls.startswith(("http://", "https://")):
         return base_url.rstrip("/") + urlsplit(urls).path
     return urls
-
-
-def window(expiry: Expiry | None, override: float | None) -> float | None:
-    """For how long a request is to be good, as the exchange is told: never longer than the row's own time."""
-    if expiry is None:
-        return None
-    return expiry.seconds if override is None else min(expiry.seconds, max(1.0, override))

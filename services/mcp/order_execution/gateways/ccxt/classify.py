@@ -7,7 +7,7 @@ since it makes "not available" of a 400 and a success of an empty page.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, Final
 
 from ...errors import ErrorCategory
@@ -61,6 +61,13 @@ def at(data: Any, path: Path) -> Any:
     return data
 
 
+def mentions(data: Any, ids: Set[str]) -> bool:
+    """Whether an answer has one of these ids anywhere in it."""
+    if isinstance(data, (dict, list)):
+        return any(mentions(item, ids) for item in (data.values() if isinstance(data, dict) else data))
+    return isinstance(data, (str, int)) and not isinstance(data, bool) and str(data) in ids
+
+
 def _texts(data: Any, paths: Iterable[Path]) -> list[str]:
     found = (at(data, path) for path in paths)
     return [
@@ -75,7 +82,9 @@ def matching(hop: Hop, wording: Wording, refusals: Iterable[Refusal]) -> Refusal
     codes = _texts(hop.data, wording.codes)
     words = " ".join(_texts(hop.data, wording.words))
     for refusal in refusals:
-        if refusal.code in codes and (refusal.words is None or re.search(refusal.words, words, re.IGNORECASE)):
+        if refusal.code and refusal.code not in codes:
+            continue
+        if refusal.words is None or re.search(refusal.words, words, re.IGNORECASE):
             return refusal
     return None
 

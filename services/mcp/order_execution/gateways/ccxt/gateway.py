@@ -30,12 +30,13 @@ from ..base import (
     Unknown,
 )
 from . import classify, parsing
-from .adapter import make_exchange, window
+from .adapter import make_exchange
 from .client_ids import Remembered
 from .conservative import PLAIN, ConservativeReader, lost_promises
 from .listing import stamp
 from .parsing import NotUnderstood
 from .reading import Reader, guarded
+from .row import window
 from .rows import TABLE
 from .stream import follow
 from .traits import traits_of
@@ -89,7 +90,7 @@ class CcxtGateway(Gateway):
         )
         self.name = exchange
         self._ids = Remembered(PLAIN if self.row is None else self.row.ids)
-        streams = base_url is None and bool(self.exchange.has.get("watchOrders"))
+        streams = base_url is None and self.row is not None and bool(self.exchange.has.get("watchOrders"))
         self.traits = traits_of(
             self.row,
             self.exchange,
@@ -304,14 +305,18 @@ class CcxtGateway(Gateway):
     def _acknowledged(self, answer: Any, trace: Trace, client_order_id: str) -> Accepted | Unknown:
         """An acknowledgement without an id acknowledges nothing; nor does one of another order."""
         told = answer if isinstance(answer, dict) else {}
-        order_id, shown = told.get("id"), told.get("clientOrderId")
-        if not isinstance(order_id, (str, int)) or not str(order_id) or not self._is_one_request(trace):
+        shown = told.get("clientOrderId")
+        try:
+            order_id = parsing.text(told.get("id"), "id")
+        except NotUnderstood:
+            order_id = None
+        if order_id is None or not self._is_one_request(trace):
             told_of = classify.code_of(trace.last, classify.NO_WORDING)
             return Unknown(ErrorCategory.BAD_RESPONSE, f"{told_of}, no id")
         if self.row is not None and shown and self._ids.decode(str(shown)) != client_order_id:
             return Unknown(ErrorCategory.BAD_RESPONSE, "it acknowledged another order")
         # What else it says is not taken over: acknowledgements are not always whole.
-        return Accepted(str(order_id))
+        return Accepted(order_id)
 
     def _is_one_request(self, trace: Trace) -> bool:
         """Whether one request was the write; an exchange without a row may write by whatever method it likes."""
@@ -350,8 +355,16 @@ class CcxtGateway(Gateway):
         if success is not None and classify.at(hop.data, success[0]) != success[1]:
             return classify.failed_write(trace, ValueError("no success"), self.row, cancel=True)
         count = () if self.row is None else self.row.cancel_count
-        if count and not _positive(classify.at(hop.data, count)):
+        told = classify.at(hop.data, count) if count else None
+        if told is not None and not _positive(told):
             return Rejected("not_open")
+        pending = bool(self.row and self.row.cancel_pending and classify.at(hop.data, self.row.cancel_pending))
+        if (
+            told is None
+            and not pending
+            and not classify.mentions(hop.data, {str(order_id), *map(str, params.values())})
+        ):
+            return Unknown(ErrorCategory.BAD_RESPONSE, "the answer names no order that was cancelled")
         return Accepted(ref.exchange_order_id or "")
 
     # ---- reads --------------------------------------------------------------------------------------------
@@ -383,9 +396,12 @@ class CcxtGateway(Gateway):
     async def balances(self) -> Balances | Unavailable:
         """The balances of the spot account."""
 
-        async def ask() -> Balances:
+        async def ask() -> Balances | Unavailable:
             params = {} if self.row is None else dict(self.row.balance_params)
-            return Balances(parsing.balances(await self.exchange.fetch_balance(params)))
+            told = parsing.balances(await self.exchange.fetch_balance(params))
+            if not told:  # an empty account, or an answer with nothing in it: no order is refused for either
+                return Unavailable(ErrorCategory.BAD_RESPONSE, "the balance of no currency was told", local=True)
+            return Balances(told)
 
         return await self._read(ask)
 

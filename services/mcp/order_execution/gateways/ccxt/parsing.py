@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -13,10 +14,12 @@ from ..base import Balance, ExchangeOrder, ExchangeTrade, Market, Ticker
 
 DIGITS_MAX: Final = 28
 EXPONENT_MAX: Final = 30
+NAME_MAX: Final = 64
 FINEST: Final = Decimal("1E-18")
 """The step where an exchange states none."""
 TICK_SIZE: Final = 4
 DECIMAL_PLACES: Final = 2
+_TEXT: Final = re.compile(r"[!-~]{1,128}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FINAL: Final = MappingProxyType(
     {
@@ -75,9 +78,16 @@ def moment(value: object, field: str) -> datetime:
     raise NotUnderstood(field)
 
 
+def name(value: object, field: str) -> str:
+    """A symbol or a currency, in whatever script: some tokens have Chinese names. Raises NotUnderstood."""
+    if not isinstance(value, str) or not 0 < len(value) <= NAME_MAX or not value.isprintable():
+        raise NotUnderstood(field)
+    return value
+
+
 def text(value: object, field: str) -> str:
-    """An id or a name. Raises NotUnderstood."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value):
+    """An id: visible ASCII, and not too much of it. Raises NotUnderstood."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _TEXT.fullmatch(str(value)):
         raise NotUnderstood(field)
     return str(value)
 
@@ -99,7 +109,7 @@ def order(told: Mapping[str, Any], decode: Decode) -> ExchangeOrder:
     return ExchangeOrder(
         exchange_order_id=text(told.get("id"), "id"),
         client_order_id=decode(told.get("clientOrderId")),
-        symbol=text(told.get("symbol"), "symbol"),
+        symbol=name(told.get("symbol"), "symbol"),
         side=_side(told.get("side")),
         type=kind,
         amount=amount,
@@ -181,7 +191,7 @@ def trade(told: Mapping[str, Any], decode: Decode) -> ExchangeTrade:
     fee = fees(told)
     if len(fee) > 1:
         raise NotUnderstood("fees")
-    symbol = text(told.get("symbol"), "symbol")
+    symbol = name(told.get("symbol"), "symbol")
     currency, cost = next(iter(fee.items()), (symbol.partition("/")[2], ZERO))
     fill = Fill(
         trade_id=text(told.get("id"), "id"),
@@ -210,9 +220,9 @@ def market(told: Mapping[str, Any], precision_mode: int) -> Market:
     limits = told.get("limits") or {}
     amounts, costs = limits.get("amount") or {}, limits.get("cost") or {}
     return Market(
-        symbol=text(told.get("symbol"), "symbol"),
-        base=text(told.get("base"), "base"),
-        quote=text(told.get("quote"), "quote"),
+        symbol=name(told.get("symbol"), "symbol"),
+        base=name(told.get("base"), "base"),
+        quote=name(told.get("quote"), "quote"),
         price_tick=_step(precision.get("price"), precision_mode, price=True),
         amount_step=_step(precision.get("amount"), precision_mode, price=False),
         min_amount=optional(amounts.get("min"), "limits.amount.min") or ZERO,

@@ -111,7 +111,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A documented refusal: its code, what its words must say (a pattern; None: anything), and our stable name."""
+    """A documented refusal: its code ("": any), what its words must say (a pattern; None: anything), our name."""
 
     code: str
     reason: str
@@ -185,6 +185,8 @@ class Row:
     """Where an answer to a write says that it is one, and with which word."""
     cancel_count: Path = ()
     """Where the answer to a cancel counts what was cancelled; none is a refusal."""
+    cancel_pending: Path = ()
+    """Where it says instead that the cancel is under way."""
     lookups: tuple[Lookup, ...]
     lookup_memory: float | None = None
     """Seconds after sending for which a final order is surely found by client id; None: always."""
@@ -214,3 +216,14 @@ class Row:
     one_at_a_time: bool = False
     """Signed requests must arrive in the order of their nonces: one is written before the next is signed."""
     needs_password: bool = False
+
+
+SLACK_SECONDS: Final = 0.5
+"""How much longer is waited than the exchange is told, where the time is set by the user."""
+
+
+def window(expiry: Expiry | None, override: float | None) -> float | None:
+    """For how long a request is to be good, as the exchange is told: never longer than the row's own time."""
+    if expiry is None:
+        return None
+    return expiry.seconds if override is None else min(expiry.seconds, max(1.0, override - SLACK_SECONDS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..base import GatewayTraits, IdScope, ListScope, LookupScope
-from .row import Row
+from .row import SLACK_SECONDS, Row, window
 
 CONSERVATIVE_SETTLE_SECONDS: Final = 60.0
 
@@ -23,12 +23,16 @@ def traits_of(
         return conservative(exchange, settle_seconds, request_expiry_seconds)
     expiry = row.expiry
     seconds = None if expiry is None else expiry.seconds + expiry.margin
+    if request_expiry_seconds is not None:
+        # Never below what the exchange is told, which some take in whole seconds alone.
+        told = window(expiry, request_expiry_seconds)
+        seconds = max(request_expiry_seconds, 0.0 if told is None else told + SLACK_SECONDS)
     return GatewayTraits(
         client_id_scope=row.id_scope,
         lookup_scope=row.lookup_scope,
         lists_closed_orders=bool(row.closed_orders),
         lists_trades=bool(row.trades),
-        request_expiry=seconds if request_expiry_seconds is None else request_expiry_seconds,
+        request_expiry=seconds,
         settle=row.settle if settle_seconds is None else settle_seconds,
         list_scope=row.list_scope,
         cancels_by_client_id=row.cancel_param is not None,

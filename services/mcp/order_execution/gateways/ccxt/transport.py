@@ -109,9 +109,12 @@ class HttpSession:
         """Make the session."""
         self._session = aiohttp.ClientSession(
             # Half of the time for a connection: one that never came to be is NotSent, not Unknown.
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=self._timeout / 2),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=self._timeout / 2),
             trace_configs=[_written_trace()],
         )
+        # aiohttp sends a request without a body again when a connection that was kept open breaks; there is no
+        # public way to keep it from that, and a cancel that is sent twice comes back as "not open".
+        self._session._retry_connection = False  # noqa: SLF001
 
     async def close(self) -> None:
         """Close it; harmless when repeated."""

@@ -68,6 +68,9 @@ class Transport:
             headers={"User-Agent": USER_AGENT},
             auto_decompress=True,
         )
+        # aiohttp sends a read again when a connection that was kept open breaks; there is no public way to keep it
+        # from that, and our count of requests would be wrong.
+        self._session._retry_connection = False  # noqa: SLF001
 
     async def close(self) -> None:
         """Close it; harmless when repeated."""

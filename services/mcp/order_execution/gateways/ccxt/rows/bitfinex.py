@@ -42,13 +42,13 @@ ROW: Final = Row(
     exchange="bitfinex",
     name="Bitfinex",
     sources=(
-        "docs.bitfinex.com, submit order: cid is a number; an answer is a notification with a status and a text",
+        "docs.bitfinex.com, submit order: cid has 45 bits, should be unique in a day, and is not checked",
+        "the same: an answer is a notification with a status and a text",
         "the same, retrieve orders and orders history: by id; history of two weeks, start, end, limit 2500",
         "the same, trades: start, end, limit 2500",
         "ccxt 4.5.90 bitfinex.py: cid is sent; refusals come with HTTP 500; nonces rise within one process",
     ),
     assumptions=(
-        "a repeated cid is not refused, or in words that are not known",
         "a request is not held back for more than 2 minutes: nothing lets it expire but a later nonce",
         "an accepted order is in the lists by then",
         "lists come with the newest first, by the time of their last update",

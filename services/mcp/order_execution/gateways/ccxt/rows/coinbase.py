@@ -33,7 +33,7 @@ WORDING: Final = Wording(
         *coded("invalid_price", "INVALID_PRICE_PRECISION", "PREVIEW_INVALID_PRICE_PRECISION"),
         *coded("would_trade", "INVALID_LIMIT_PRICE_POST_ONLY", "PREVIEW_INVALID_LIMIT_PRICE_POST_ONLY"),
         *coded("price_out_of_range", "INVALID_LIMIT_PRICE", "PREVIEW_INVALID_LIMIT_PRICE"),
-        *coded("market_closed", "INVALID_NO_LIQUIDITY", "PREVIEW_INVALID_NO_LIQUIDITY"),
+        *coded("market_closed", "PRODUCT_TRADING_HALTED", "INVALID_NO_LIQUIDITY", "PREVIEW_INVALID_NO_LIQUIDITY"),
         *coded("invalid_symbol", "INVALID_PRODUCT_ID", "PREVIEW_INVALID_PRODUCT_ID"),
         *coded("invalid_request", "UNSUPPORTED_ORDER_CONFIGURATION", "INVALID_SIDE"),
     ),

@@ -8,16 +8,14 @@ from ...base import IdScope, LookupScope
 from ..client_ids import IdForm
 from ..row import Expiry, ListCall, Lookup, Pager, PagerKind, Rates, Refusal, Row, Stamp, Wording
 
-_DUPLICATE: Final = r"duplicate|already (in use|exists)|not unique"
+_DUPLICATE: Final = (
+    r"(cl_ord_id|client.order.id).*(duplicate|already|exist|in use|unique)|duplicate.*(cl_ord_id|client.order)"
+)
 
 WORDING: Final = Wording(
     codes=(("error", 0),),
     words=(("error", 0),),
-    duplicates=(
-        Refusal("EOrder:Duplicate client order id", "duplicate"),
-        Refusal("EOrder:cl_ord_id already in use", "duplicate"),
-        Refusal("EGeneral:Invalid arguments:cl_ord_id", "duplicate", _DUPLICATE),
-    ),
+    duplicates=(Refusal("", "duplicate", _DUPLICATE),),
     refusals=(
         Refusal("EOrder:Insufficient funds", "insufficient_funds"),
         Refusal("EOrder:Order minimum not met", "min_notional"),
@@ -65,12 +63,12 @@ ROW: Final = Row(
     sources=(
         "docs.kraken.com/api, AddOrder: cl_ord_id is a UUID, 32 hexadecimal digits, or up to 18 ASCII characters",
         "the same: deadline, RFC 3339, 2 s to 60 s ahead, from which on the matching engine refuses the order",
-        "the same, OpenOrders and ClosedOrders: filtered by cl_ord_id",
+        "the same: cl_ord_id uniquely identifies an open order; OpenOrders and ClosedOrders are filtered by it",
         "the same, ClosedOrders and TradesHistory: 50 rows a page, ofs; start and end",
         "ccxt 4.5.90 kraken.py: cl_ord_id is sent; nonces rise within one process",
     ),
     assumptions=(
-        "cl_ord_id is refused a second time among open orders; its words are not known: several are taken for it",
+        "a repeated cl_ord_id is refused among open orders; in which words is not known: several are taken for it",
         "an accepted order is found within 5 s",
     ),
     workarounds=(
@@ -87,6 +85,7 @@ ROW: Final = Row(
     settle=5.0,
     market_key=(),
     cancel_count=("result", "count"),
+    cancel_pending=("result", "pending"),
     lookups=(
         Lookup(
             method="privatePostQueryOrders",
