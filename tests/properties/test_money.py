@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.mcp.order_execution.errors import InvalidOrder
-from services.mcp.order_execution.gateways.base import Market
 from services.mcp.order_execution.fills import average_price, total_fees
+from services.mcp.order_execution.gateways.base import Market
 from services.mcp.order_execution.models import ZERO, Fill, OrderRequest, OrderType, Side, plain_decimal
 from services.mcp.order_execution.parameters import parse_decimal
 from services.mcp.order_execution.pretrade import quantise

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from services.mcp.order_execution.comparison import alike, compare, expected_state
-from services.mcp.order_execution.models import OrderState, Side
+from services.mcp.order_execution.comparison import alike, compare, expected_state, surely_equal
+from services.mcp.order_execution.gateways.base import ExchangeOrder
+from services.mcp.order_execution.journals.codec import KeptOrder, encode_order
+from services.mcp.order_execution.models import Order, OrderState, Side
 from tests.unit.test_lifecycle import fill, order_in, seen
 
 OPEN = order_in(OrderState.OPEN, exchange_order_id="X1")
@@ -115,3 +119,68 @@ def test_an_order_without_a_client_id_may_be_ours_by_its_terms() -> None:
     assert alike(replace(OPEN, price=None), seen(OrderState.OPEN))
     assert not alike(OPEN, replace(seen(OrderState.OPEN), price=Decimal(1)))
     assert not alike(OPEN, replace(seen(OrderState.OPEN), amount=Decimal(2)))
+
+
+FILLED = order_in(
+    OrderState.FILLED,
+    exchange_order_id="X1",
+    fills=(fill(1, "1"),),
+    filled=Decimal(1),
+    fees={"USD": Decimal("0.1")},
+)
+TOLD = seen(OrderState.FILLED, (fill(1, "1"),))
+
+
+def kept(order: Order) -> Mapping[str, Any]:
+    """The values that the journal keeps of an order."""
+    return KeptOrder(encode_order(order)).values
+
+
+def test_what_plainly_agrees_is_told_from_the_journals_values() -> None:
+    """Decimals by value, whatever their notation; and then there is no difference to be found."""
+    assert compare(FILLED, TOLD) == {}
+    assert surely_equal(kept(FILLED), TOLD)
+    assert surely_equal(kept(replace(FILLED, amount=Decimal("1.000"))), TOLD)
+    assert surely_equal(kept(FILLED), replace(TOLD, price=None))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": OrderState.CANCELED},
+        {"exchange_order_id": "X2"},
+        {"symbol": "ETH/USD"},
+        {"side": Side.SELL},
+        {"amount": Decimal(2)},
+        {"filled": Decimal("0.5")},
+        {"price": Decimal(1)},
+        {"fills": ()},
+        {"fills": (fill(2, "1"),)},
+        {"fees": {}},
+        {"fees": {"USD": Decimal("0.2")}},
+    ],
+    ids=str,
+)
+def test_whatever_differs_does_not_plainly_agree(changes: dict[str, Any]) -> None:
+    """Each difference that the whole comparison finds keeps an order from being passed over."""
+    ours = replace(FILLED, **changes)
+    assert compare(ours, TOLD) != {}
+    assert not surely_equal(kept(ours), TOLD)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [seen(OrderState.OPEN), seen(OrderState.REJECTED), seen(OrderState.FILLED, None, "1")],
+    ids=["open", "rejected", "fills untold"],
+)
+def test_what_takes_judgement_is_left_to_the_whole_comparison(told: ExchangeOrder) -> None:
+    """Open and rejected orders, and those whose fills the list does not tell."""
+    assert not surely_equal(kept(replace(FILLED, state=told.state)), told)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"state": "filled"}, {**kept(FILLED), "amount": "x"}, {**kept(FILLED), "fills": 3}]
+)
+def test_values_that_are_no_whole_record_do_not_plainly_agree(values: Mapping[str, Any]) -> None:
+    """Reading the record whole will say what is wrong with it."""
+    assert not surely_equal(values, TOLD)

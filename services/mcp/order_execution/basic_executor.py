@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from . import bootstrap, earlier_orders, lifecycle
 from .basic_submission import BasicSubmission
 from .clock import Clock, SystemClock
-from .config import Settings, load_settings
-from .config_sources import merge
 from .earlier_orders import EarlierOrders
 from .errors import (
     ConfigurationError,
@@ -58,6 +56,9 @@ from .resolving import ref_of
 from .statistics import Outcomes, outcome_of, quantile
 from .submission import verdict
 
+if TYPE_CHECKING:
+    from .config import Settings
+
 R = TypeVar("R")
 MAX_REMEMBERED: Final = 10_000
 """How many ended orders are held whole; a hundred thousand older ones are held without their single fills."""
@@ -95,8 +96,8 @@ class BasicOrderExecutor(OrderExecutionInterface):
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._settings = load_settings(config)
-        self._config: dict[str, Any] = merge({}, config or {})
+        self._settings = bootstrap.read_settings(config)
+        self._config: dict[str, Any] = bootstrap.laid_over({}, config or {})
         self.clock: Clock = clock or SystemClock()
         self._ids = OrderIds()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
@@ -123,8 +124,8 @@ class BasicOrderExecutor(OrderExecutionInterface):
         """Put a configuration in force, whole or not at all. Raises ConfigurationError."""
         if not isinstance(config, Mapping):
             raise ConfigurationError(f"configuration: expected a mapping, got {type(config).__name__}")
-        merged = merge(self._config, config)
-        settings = load_settings(merged)
+        merged = bootstrap.laid_over(self._config, config)
+        settings = bootstrap.read_settings(merged)
         if self._is_open and settings.gateway != self._settings.gateway:
             raise ConfigurationError("gateway: can only be changed before the executor is used", field="gateway")
         self._config, self._settings = merged, settings

@@ -6,16 +6,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import lifecycle
 from .clock import Clock
-from .config import Settings
 from .errors import ErrorCategory, OrderNotSent
 from .gateways.base import Accepted, Gateway, NotSent, Rejected, Unknown
 from .models import Order, OrderState
 from .order_memory import OrderMemory
 from .retry import Retryable, RetryBudget, RetryPolicy, run_with_retry
 from .submission import SubmissionCounters
+
+if TYPE_CHECKING:
+    from .config import Settings
 
 _logger = logging.getLogger(__name__)
 

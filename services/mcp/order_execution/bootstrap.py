@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Any
 
 from .alerts import Alerts, AlertSink, AppriseSink, Level, LogSink
 from .clock import Clock, SystemClock
-from .config import Settings
 from .core import Ports
 from .errors import ConfigurationError
 from .gateways.base import Gateway
@@ -21,9 +18,29 @@ from .metrics import Metrics
 from .transaction_log import TransactionLog
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from .config import Settings
     from .reconciliation import AlertThresholds, Reconciler
 
 _SQLITE = "sqlite:///"
+
+
+def read_settings(config: Mapping[str, Any] | None) -> Settings:
+    """The whole configuration, validated. Raises ConfigurationError.
+
+    What reads and checks it is imported on first use: it takes longer to import than all else together.
+    """
+    from .config import load_settings  # noqa: PLC0415
+
+    return load_settings(config)
+
+
+def laid_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """One configuration over another, key by key."""
+    from .config_sources import merge  # noqa: PLC0415
+
+    return merge(lower, upper)
 
 
 def make_gateway(settings: Settings, clock: Clock, rng: random.Random) -> Gateway:

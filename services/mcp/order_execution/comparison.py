@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from .gateways.base import ExchangeOrder
 from .models import ZERO, Fill, Order, OrderState, plain_decimal
@@ -28,6 +29,31 @@ def compare(order: Order, seen: ExchangeOrder) -> Differences:
         _compare_totals(differences, order, seen)
     _note(differences, "state", order.state.value, expected_state(order, seen).value)
     return differences
+
+
+def surely_equal(kept: Mapping[str, Any], seen: ExchangeOrder) -> bool:
+    """Whether ``compare`` would find no difference, told from the values that the journal keeps, for final orders.
+
+    False says nothing: it is then for ``compare`` to tell.
+    """
+    fills = seen.fills
+    if not seen.state.is_final or seen.state is OrderState.REJECTED or fills is None:
+        return False
+    try:
+        return (
+            kept["state"] == seen.state.value
+            and kept["exchange_order_id"] == seen.exchange_order_id
+            and kept["symbol"] == seen.symbol
+            and kept["side"] == seen.side.value
+            and Decimal(kept["amount"]) == seen.amount
+            and Decimal(kept["filled"]) == seen.filled
+            and (seen.price is None or kept["price"] is None or Decimal(kept["price"]) == seen.price)
+            and [fill["trade_id"] for fill in kept["fills"]] == [fill.trade_id for fill in fills]
+            and (bool(fills) or not seen.filled)
+            and _total_fees(fills) == {currency: Decimal(fee) for currency, fee in kept["fees"].items()}
+        )
+    except (KeyError, TypeError, AttributeError, ArithmeticError):
+        return False  # an older record that lacks a field, or one that is damaged: reading it whole will tell
 
 
 def expected_state(order: Order, seen: ExchangeOrder) -> OrderState:

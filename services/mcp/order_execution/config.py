@@ -127,9 +127,9 @@ class GatewaySettings(_Section):
     api_secret: Secret = None
     """Also read from <EXCHANGE>_API_SECRET, or the file that <EXCHANGE>_API_SECRET_FILE names."""
     password: Secret = None
-    """The passphrase that OKX, KuCoin, Bitget and others want besides, with the gateway ccxt."""
+    """The passphrase that some want besides, with the gateway ccxt. Also read from <EXCHANGE>_API_PASSWORD."""
     uid: Secret = None
-    """The user's id, which a few exchanges want besides, with the gateway ccxt."""
+    """The user's id, which a few want besides, with the gateway ccxt. Also read from <EXCHANGE>_API_UID."""
     timeout_seconds: Float = Field(default=15.0, gt=0, le=600)
     """How long one attempt may take."""
     rate_limit_share: Float = Field(default=0.8, gt=0, le=1)

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from . import lifecycle
 from .alerts import Alerts, Level
 from .cancelling import Canceller
 from .circuit_breaker import BreakerEvent, CircuitBreaker
 from .clock import Clock
-from .config import Settings
 from .confirmation import Confirmer
 from .errors import ErrorCategory, JournalError, OrderNotSent
 from .funds import Funds
@@ -33,6 +33,9 @@ from .submission import Doubt, KillSwitch, Submission
 from .tracking import Tracker
 from .transaction_log import TransactionLog
 from .wire import Lane, Wire
+
+if TYPE_CHECKING:
+    from .config import Settings
 
 _logger = logging.getLogger(__name__)
 

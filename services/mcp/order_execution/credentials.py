@@ -19,8 +19,8 @@ _BYTES_MAX: Final = 65_536
 def exchange_credentials(name: object, exchange: object, variables: Mapping[str, str]) -> dict[str, str]:
     """Find ``<EXCHANGE>_API_KEY`` and ``<EXCHANGE>_API_SECRET``, or ``…_FILE`` with their paths.
 
-    ``name`` is the gateway; with the gateway ccxt, ``exchange`` is the exchange, and ``<EXCHANGE>_API_PASSWORD`` and
-    ``<EXCHANGE>_API_UID`` are looked for too (what ccxt calls password and uid). An empty variable counts as
+    ``name`` is the gateway. With the gateway ccxt, ``exchange`` is the exchange, and ``<EXCHANGE>_API_PASSWORD``
+    and ``<EXCHANGE>_API_UID`` are looked for too (what ccxt calls password and uid). An empty variable counts as
     none. Raises ConfigurationError.
     """
     owner = exchange if name == "ccxt" else name

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .circuit_breaker import BreakerPolicy
 from .clock import Clock
-from .config import CircuitBreakerSettings, RetrySettings, RiskSettings, Settings
 from .gateways.base import Gateway
 from .pretrade import RiskLimits
 from .rate_limit import RateLimiter
 from .retry import RetryBudget, RetryPolicy
 from .wire import Lane
+
+if TYPE_CHECKING:
+    from .config import CircuitBreakerSettings, RetrySettings, RiskSettings, Settings
 
 LOOKING_COOL_DOWN_SECONDS = 10.0
 """The longest that the circuits of cancels and queries stay open between two probes."""

@@ -86,6 +86,11 @@ class Redactor:
             return [self.plain(item, depth + 1) for _, item in zip(range(ITEMS_MAX), value, strict=False)]
         return self._shown(value)
 
+    def values(self, record: Mapping[str, object]) -> dict[str, Any]:
+        """Return a record without secrets in its values; its names are our own, and hide nothing by themselves."""
+        text, plain = self.text, self.plain
+        return {name: text(value) if type(value) is str else plain(value, 1) for name, value in record.items()}
+
     def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, Any]:
         shown: dict[str, Any] = {}
         for _, (key, item) in zip(range(ITEMS_MAX), value.items(), strict=False):

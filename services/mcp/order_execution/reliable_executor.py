@@ -16,8 +16,6 @@ from .admission import admit
 from .alerts import Alerts, Level
 from .calls import Calls, answer_at_close, check_same
 from .clock import Clock, SystemClock
-from .config import Settings, load_settings
-from .config_sources import merge
 from .core import HALT_FLAG, Core
 from .errors import (
     ConfigurationError,
@@ -53,6 +51,7 @@ from .verdicts import SLOW_JOURNAL_SECONDS, VERDICT_SECONDS, survives_restart
 from .wire import Lane
 
 if TYPE_CHECKING:
+    from .config import Settings
     from .reconciliation import AlertThresholds
 
 
@@ -77,8 +76,8 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         alerts: Alerts | None = None,
         transaction_log: TransactionLog | None = None,
     ) -> None:
-        self._settings = check_policies(load_settings(config))
-        self._config: dict[str, Any] = merge({}, config or {})
+        self._settings = check_policies(bootstrap.read_settings(config))
+        self._config: dict[str, Any] = bootstrap.laid_over({}, config or {})
         self.clock: Clock = clock or SystemClock()
         self._ids = OrderIds()
         self.metrics = metrics or Metrics()
@@ -115,8 +114,8 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         """
         if not isinstance(config, Mapping):
             raise ConfigurationError(f"configuration: expected a mapping, got {type(config).__name__}")
-        merged = merge(self._config, config)
-        settings = check_policies(load_settings(merged))
+        merged = bootstrap.laid_over(self._config, config)
+        settings = check_policies(bootstrap.read_settings(merged))
         if self._core is not None:
             for section in ("gateway", "journal", "transaction_log", "alerts"):
                 if getattr(settings, section) != getattr(self._settings, section):

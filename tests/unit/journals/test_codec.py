@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from services.mcp.order_execution.errors import JournalError
 from services.mcp.order_execution.journals.codec import (
     READERS,
+    KeptOrder,
     clean_text,
     decode_event,
     decode_order,
@@ -158,3 +159,16 @@ def test_micros_sort_as_the_times_do(times: list[datetime]) -> None:
     """The column by which the journal sorts loses nothing, whatever the offset."""
     assert [to_micros(at) for at in sorted(times)] == sorted(to_micros(at) for at in times)
     assert len({to_micros(at) for at in times}) == len(set(times))
+
+
+def test_a_kept_order_is_decoded_only_when_asked() -> None:
+    """Its values are at hand before; what is no JSON is refused at once, what is no order when it is decoded."""
+    order = intent("o-1").order
+    body = encode_order(order)
+    kept = KeptOrder(body)
+    assert kept.values["order_id"] == order.order_id
+    assert kept.decode() == order
+    with pytest.raises(JournalError):
+        KeptOrder(b"{")
+    with pytest.raises(JournalError):
+        KeptOrder(b"[1]").decode()

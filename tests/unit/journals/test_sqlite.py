@@ -496,6 +496,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_close(
     with pytest.raises(JournalLocked):
         await SQLiteJournal(path, SystemClock()).open()
     gate.set()
+    monkeypatch.setattr(module, "_CLOSE_SECONDS", 30)
     await journal.close()
     assert rows(path, "SELECT order_id FROM orders") == [("o-1",)]
 

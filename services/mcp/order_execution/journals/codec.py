@@ -51,6 +51,28 @@ def decode_order(body: bytes | str) -> Order:
         raise JournalError(f"a record of the journal cannot be read ({error}): {body[:80]!r}") from error
 
 
+class KeptOrder:
+    """An order as the journal keeps it: ``values`` are its fields in JSON, ``decode()`` makes the record of them.
+
+    A reconciliation mostly needs no more than a look at a few values. Raises JournalError for bytes
+    that are no record.
+    """
+
+    __slots__ = ("_body", "values")
+
+    def __init__(self, body: bytes | str) -> None:
+        self._body = body
+        try:
+            values = orjson.loads(body)
+        except ValueError as error:
+            raise JournalError(f"a record of the journal cannot be read ({error}): {body[:80]!r}") from error
+        self.values: Mapping[str, Any] = values if isinstance(values, dict) else {}
+
+    def decode(self) -> Order:
+        """The whole record. Raises JournalError when it is not one."""
+        return decode_order(self._body)
+
+
 def encode_event(event: OrderEvent) -> bytes:
     """Write the change alone, as ``OrderEvent.to_dict()`` gives it."""
     data = event.to_dict()

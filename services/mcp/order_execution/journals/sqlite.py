@@ -32,7 +32,9 @@ from ..errors import (
 from ..models import EventKind, Order, OrderEvent
 from . import sqlite_reader as questions
 from .base import Journal, JournalHealth
+from .codec import KeptOrder, decode_order
 from .file_lock import FileLock
+from .sqlite_check import FileCheck
 from .sqlite_reader import Scan, SQLiteReader
 from .sqlite_schema import create_directory
 from .sqlite_writer import FlagChange, SQLiteWriter
@@ -108,6 +110,8 @@ class SQLiteJournal(Journal):
         self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._lock: FileLock | None = None
         self._writer: SQLiteWriter | None = None
+        self._check: FileCheck | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._reader: SQLiteReader | None = None
         self._identity: tuple[int, int] | None = None
         self._space_known_until = float("-inf")
@@ -116,7 +120,7 @@ class SQLiteJournal(Journal):
         """Orders of which the intent is durable, and after which the file was still ours."""
 
     async def open(self) -> None:
-        """Lock, migrate and check; after an unclean end the file is read through once.
+        """Lock, migrate and check; after an unclean end the file is read through once, a large one beside its use.
 
         Raises JournalLocked (another writer), JournalSchemaError (newer, or not a journal), JournalError
         (damaged, unreadable, already open). Creates the file, readable by its owner alone, and its directory.
@@ -131,6 +135,7 @@ class SQLiteJournal(Journal):
                 await self._open_writer()
             self._reader = SQLiteReader(self._path)
             await self._reader.open()
+            self._check_beside()
         except BaseException:
             await self._shut_down()
             raise
@@ -154,8 +159,13 @@ class SQLiteJournal(Journal):
                 raise JournalError(f"the journal {self._path} lost its last entries: {writer.failure}")
 
     async def commit(self, event: OrderEvent) -> None:
-        """Append and return once it is durable. See :meth:`Journal.commit`."""
+        """Append and return once it is durable. See :meth:`Journal.commit`.
+
+        After an unclean end an intent waits until a large file has been read through.
+        """
         order_id = event.order_id
+        if self._checking is not None and event.kind in _NEEDS_SPACE:
+            await asyncio.wait({self._checking})
         try:
             writer = self._require_writer()
         except JournalReadOnly:
@@ -241,7 +251,14 @@ class SQLiteJournal(Journal):
 
     async def scan(self, since: datetime, until: datetime) -> AsyncIterator[list[Order]]:
         """All orders created in ``since <= t < until`` and all unsettled ones, in batches of at most 500."""
-        pages = Scan(since, until, SCAN_PAGE)
+        pages = Scan(since, until, SCAN_PAGE, decode_order)
+        while not pages.finished:
+            if batch := await self._ask(pages.next_page):
+                yield batch
+
+    async def scan_kept(self, since: datetime, until: datetime) -> AsyncIterator[list[KeptOrder]]:
+        """The same without making records of them."""
+        pages = Scan(since, until, SCAN_PAGE, KeptOrder)
         while not pages.finished:
             if batch := await self._ask(pages.next_page):
                 yield batch
@@ -287,8 +304,34 @@ class SQLiteJournal(Journal):
             self._former_interval = sys.getswitchinterval()
             sys.setswitchinterval(self._switch_interval)
 
+    def _check_beside(self) -> None:
+        """Read a large file through beside its use, where the last writer did not close it."""
+        writer = self._writer
+        if writer is None or not writer.unchecked:
+            return
+        self._check = FileCheck(self._path)
+        self._checking = asyncio.get_running_loop().create_task(self._run_check(self._check, writer), name="check")
+
+    async def _run_check(self, check: FileCheck, writer: SQLiteWriter) -> None:
+        try:
+            await check.run()
+        except JournalError as error:
+            writer.fail(str(error))
+        else:
+            writer.unchecked = False
+            self._checking = None
+
+    async def _end_check(self) -> None:
+        """Break the check off; the next opening begins anew."""
+        if self._checking is not None and self._check is not None:
+            self._check.stop()
+            if self._checking.get_loop() is asyncio.get_running_loop():
+                await asyncio.wait({self._checking})
+        self._check = self._checking = None
+
     async def _shut_down(self) -> None:
         """Release everything that ``open`` took, also when it failed half way; may be called again."""
+        await self._end_check()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._close_connections()

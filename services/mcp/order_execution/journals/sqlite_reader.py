@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ..errors import JournalError
 from ..models import Order
@@ -83,14 +83,15 @@ def get_flag(connection: sqlite3.Connection, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-class Scan:
+class Scan(Generic[T]):
     """Pages through the orders created in ``since <= t < until`` and all unsettled ones, each once.
 
     It goes by keys and holds nothing open between pages. First come the unsettled orders outside of the
-    period, then the period itself.
+    period, then the period itself. ``read`` makes of a body what is returned.
     """
 
-    def __init__(self, since: datetime, until: datetime, page_size: int) -> None:
+    def __init__(self, since: datetime, until: datetime, page_size: int, read: Callable[[str], T]) -> None:
+        self._read = read
         self._since = to_micros(since)
         self._until = to_micros(until)
         self._size = page_size
@@ -102,7 +103,7 @@ class Scan:
         """True when the last page has been read."""
         return self._outside is None and self._inside is None
 
-    def next_page(self, connection: sqlite3.Connection) -> list[Order]:
+    def next_page(self, connection: sqlite3.Connection) -> list[T]:
         """Return the next orders; perhaps none."""
         if self._outside is not None:
             bounds: tuple[object, ...] = (*self._outside, self._since, self._until, self._size)
@@ -114,7 +115,7 @@ class Scan:
             self._inside = self._end_of(rows)
         else:
             rows = []
-        return [decode_order(row[2]) for row in rows]
+        return [self._read(row[2]) for row in rows]
 
     def _end_of(self, rows: list[tuple[int, str, str]]) -> Position | None:
         return (rows[-1][0], rows[-1][1]) if len(rows) == self._size else None

@@ -76,6 +76,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 """Migration number n leads from schema n - 1 to schema n, in one transaction. Never edit one: append."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
+CHECKED_AT_ONCE_BYTES: Final = 16 * 2**20
+"""A file up to this size is read through before it is used; a larger one beside its use (:mod:`.sqlite_check`)."""
 
 
 def create_directory(path: Path) -> None:
@@ -207,9 +209,24 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 
 def _check_after_crash(connection: sqlite3.Connection, path: Path) -> None:
-    """Read the whole file through once when the last writer did not close it."""
-    if connection.execute("SELECT value FROM meta WHERE name = 'clean_shutdown'").fetchone() == ("1",):
-        return
+    """Read the whole file through once when the last writer did not close it, unless that takes long."""
+    if not was_closed(connection) and not is_large(path):
+        check_pages(connection, path)
+
+
+def was_closed(connection: sqlite3.Connection) -> bool:
+    """Whether the last writer closed the file."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'clean_shutdown'").fetchone()
+    return row is not None and row[0] == "1"
+
+
+def is_large(path: Path) -> bool:
+    """Whether reading the file through takes so long that opening it does not wait."""
+    return path.stat().st_size > CHECKED_AT_ONCE_BYTES
+
+
+def check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """Read the whole file through. Raises JournalError where it is damaged."""
     findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
     if findings != ["ok"]:
         raise corrupt(path, "; ".join(findings))
@@ -229,9 +246,10 @@ def begin_epoch(connection: sqlite3.Connection) -> int:
     return epoch
 
 
-def end_epoch(connection: sqlite3.Connection) -> None:
-    """Mark the file as closed cleanly and move the log into it."""
-    connection.execute("UPDATE meta SET value = '1' WHERE name = 'clean_shutdown'")
+def end_epoch(connection: sqlite3.Connection, *, checked: bool = True) -> None:
+    """Mark the file as closed cleanly, unless it has still to be checked, and move the log into it."""
+    if checked:
+        connection.execute("UPDATE meta SET value = '1' WHERE name = 'clean_shutdown'")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -28,8 +28,10 @@ from .sqlite_schema import (
     create_file,
     describe,
     end_epoch,
+    is_large,
     read_epoch,
     roll_back,
+    was_closed,
 )
 from .worker_thread import WorkerThread
 
@@ -113,6 +115,8 @@ class SQLiteWriter:
         self._appended = 0
         self._written = 0
         self.failure: str | None = None
+        self.unchecked = False
+        """The file was not closed by its last writer, and nobody has read it through since."""
 
     @property
     def running(self) -> bool:
@@ -222,6 +226,7 @@ class SQLiteWriter:
         create_file(self._path)
         self._connection = connect_writer(self._path)
         try:
+            self.unchecked = not was_closed(self._connection) and is_large(self._path)
             self._epoch = begin_epoch(self._connection)
         except sqlite3.Error as error:
             raise describe(error, self._path) from error
@@ -232,7 +237,7 @@ class SQLiteWriter:
             return
         try:
             if self.failure is None:
-                end_epoch(self._connection)
+                end_epoch(self._connection, checked=not self.unchecked)
         except sqlite3.Error as error:
             # All entries are durable; only the next opening has to read the file through.
             _logger.warning("the journal %s could not be marked as closed: %s", self._path, error)
