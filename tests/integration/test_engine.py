@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,9 @@ def test_the_seeds_usage_block_runs_as_written(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert re.fullmatch(r"Order executed successfully: \S+\n", result.stdout)
     assert (tmp_path / "data" / "transactions").is_dir()
+    assert result.stderr == ""
+    with closing(sqlite3.connect(tmp_path / "data" / "positions.db")) as book:
+        assert book.execute("SELECT count(*) FROM positions").fetchone() == (1,), "the end lost the last fill"
 
 
 def test_without_keys_it_says_where_they_could_be(tmp_path: Path) -> None:

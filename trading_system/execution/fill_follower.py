@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Final
 
 from services.mcp.order_execution import OrderEvent, OrderNotFound, ReliableOrderExecutor
 from services.mcp.order_execution.alerts import Level
 from services.mcp.order_execution.errors import ExecutorClosed, SubscriberTooSlow
+from services.mcp.order_execution.journals.worker_thread import WorkerThread
 from services.mcp.order_execution.models import EventKind, Fill
 from services.mcp.order_execution.models import Order as CoreOrder
 
@@ -80,9 +82,12 @@ class FillFollower:
         """When what is owed is told again, on the loop's clock."""
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        # Not one of the interpreter's pool, which is gone before the fills of what is stopped at exit are taken.
+        self._thread = WorkerThread("positions")
 
     def start(self) -> None:
         """Begin to follow."""
+        self._thread.start()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="fills")
 
     async def close(self, seconds: float) -> None:
@@ -96,6 +101,7 @@ class FillFollower:
             _logger.error("the position manager did not take the last fills; they are told after the next start")
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
+        self._thread.stop(0.0 if task.cancelled() else 1.0)
 
     async def _run(self) -> None:
         """Follow until the executor closes; a failure leads to another round, after a pause."""
@@ -200,7 +206,8 @@ class FillFollower:
         name = self._name_of(order.order_id)
         told = OrderFill(fill.trade_id, fill.price, fill.amount, fill.fee, fill.fee_currency, milliseconds(fill.at))
         side = OrderSide(order.side.value)
-        call = asyncio.ensure_future(asyncio.to_thread(self._positions.apply_fill, order.symbol, side, told, name))
+        job = partial(self._positions.apply_fill, order.symbol, side, told, name)
+        call = asyncio.ensure_future(self._thread.call(job))
         # A second call beside one that hangs would hang too, and take one more thread.
         while not (await asyncio.wait({call}, timeout=self._slow))[0]:
             slow = f"the position manager has not answered for {self._slow:g} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from services.mcp.order_execution.clock import Clock, SystemClock
 from services.mcp.order_execution.transaction_log import TransactionLog, TransactionLogReader
@@ -12,6 +12,8 @@ from services.mcp.order_execution.transaction_log import TransactionLog, Transac
 from .orders import Order, OrderFill
 from .results import ExecutionPhase, ExecutionResult
 from .translation import client_order_id
+
+CATCH_UP_SECONDS: Final = 1.0
 
 
 class TransactionLogger:
@@ -82,8 +84,9 @@ class TransactionLogger:
     def get_order_history(self, order_id: str) -> list[dict[str, Any]]:
         """Everything known of one order in time order, each entry with its ``log``: orders, fills or errors.
 
-        Raises OSError when a file cannot be read.
+        Waits a moment for what is still being written. Raises OSError when a file cannot be read.
         """
+        self._log.catch_up(CATCH_UP_SECONDS)
         return TransactionLogReader(self.path).history(client_order_id(order_id))
 
     def close(self) -> None:

@@ -406,3 +406,17 @@ async def test_the_level_of_trouble_is_error(tmp_path: Path, caplog: pytest.LogC
     log.record(event_of())
     await log.close()
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
+def test_a_thread_without_a_loop_can_wait_for_what_it_wrote(tmp_path: Path, held: type[HeldFiles]) -> None:
+    """And is not held up for longer than it says by a disk that hangs."""
+    log = TransactionLog(tmp_path, FixedClock())
+    log.open()
+    log.record(event_of("first"))
+    assert held.reached.wait(30)
+    assert not log.catch_up(0.01)
+    held.free.set()
+    assert log.catch_up(30)
+    assert [line["order_id"] for line in lines(tmp_path, "orders-2026-01-31.jsonl")] == ["first"]
+    asyncio.run(log.close())
+    assert log.catch_up(0.0)

@@ -168,6 +168,17 @@ class TransactionLog:
         elif self._is_open:
             await self._pass_mark(last=False)
 
+    def catch_up(self, timeout: float) -> bool:
+        """``flush()`` for a thread that runs no event loop; False when it took longer than ``timeout`` seconds."""
+        if self._inline:
+            self._guarded(self._files.sync)
+        elif self._is_open:
+            reached = threading.Event()
+            self._queue.put(_Mark(reached.set))
+            self._hurry.set()
+            return reached.wait(timeout)
+        return True
+
     def record(self, event: OrderEvent) -> None:
         """Record one change of an order; a fill goes to the fills file too."""
         self._put(event)
