@@ -12,6 +12,8 @@ KILLS     ?= 1000
 KILLS_ARGS      ?=
 SIMULATE_ARGS   ?=
 EXHAUSTIVE_ARGS ?=
+FUZZ_ARGS       ?=
+BENCH_ARGS      ?=
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -19,7 +21,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTHON ?= python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate exhaustive kills soak check coverage docs clean
+.PHONY: help run test simulate fuzz exhaustive kills soak check coverage docs clean bench
 
 help: ## Say what can be made (the default)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +35,9 @@ test: $(VENV)/.ready-to-test ## Run every test
 simulate: $(VENV)/.ready-to-test ## Live through SEEDS=1000 worlds of bad days, from seed FIRST=0 on
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(SIMULATE_ARGS)
 
+fuzz: $(VENV)/.ready-to-test ## Live through SEEDS=1000 random days of deadlines, cancels, closes and hanging disks, from FIRST=0 on
+	@$(BIN)/python -m tests.simulation.fuzz --seeds $(SEEDS) --first $(FIRST) $(FUZZ_ARGS)
+
 exhaustive: $(VENV)/.ready-to-test ## Every single fault and every pair of faults at every step of an order's life (an hour)
 	@$(BIN)/python -m tests.simulation.exhaustive $(EXHAUSTIVE_ARGS)
 	@$(BIN)/python -m tests.simulation.exhaustive --pairs $(EXHAUSTIVE_ARGS)
@@ -42,6 +47,9 @@ kills: $(VENV)/.ready-to-test ## Kill bots with SIGKILL, KILLS=1000 times: at ev
 
 soak: $(VENV)/.ready-to-test ## Simulate for HOURS=8, from a seed that nobody has seen
 	@$(BIN)/python -m tests.simulation --hours $(HOURS) --first $$(( $$(date +%s) * 100 )) $(SIMULATE_ARGS)
+
+bench: $(VENV)/.ready-to-bench ## Measure the order's path beside its peers; BENCH_ARGS=--quick for a short run
+	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 check: $(VENV)/.ready-to-test ## Check style, format, types and import directions
 	@status=0; \
@@ -82,4 +90,9 @@ $(VENV)/.ready-to-run: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-to-test: pyproject.toml | $(BIN)/python
 	@echo "Installing what is needed to run and test (once)"
 	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.ready-to-run $@
+
+$(VENV)/.ready-to-bench: pyproject.toml | $(BIN)/python
+	@echo "Installing what is needed to measure (once); peers get environments of their own in .bench/"
+	@$(PIP) install --editable '.[bench]'
 	@touch $(VENV)/.ready-to-run $@

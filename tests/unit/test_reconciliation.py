@@ -17,7 +17,7 @@ from services.mcp.order_execution import (
     OrderType,
     OrderUnresolved,
     Side,
-    reconciliation,
+    reconciliation_run,
 )
 from services.mcp.order_execution.gateways.base import (
     ExchangeOrder,
@@ -427,7 +427,7 @@ async def test_lookups_are_bounded(w: World) -> None:
 
 def test_details_are_bounded_and_counts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report of a bad day stays readable."""
-    monkeypatch.setattr(reconciliation, "MAX_DETAILS", 2)
+    monkeypatch.setattr(reconciliation_run, "MAX_DETAILS", 2)
 
     @scenario(POLLED_HOURLY)
     async def play(w: World) -> None:

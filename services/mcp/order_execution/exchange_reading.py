@@ -56,6 +56,10 @@ class Listing:
             if seen.client_order_id is not None:
                 self.by_client_id[seen.client_order_id] = seen
 
+    def lacks_fills(self) -> bool:
+        """Whether an order has traded and does not carry by which trades."""
+        return any(seen.fills is None and seen.filled for seen in self.by_id.values())
+
     def find(self, order: Order) -> ExchangeOrder | None:
         """The listed order that ours is, by the exchange's id, else by our own."""
         if order.exchange_order_id is not None:
@@ -77,10 +81,13 @@ class ExchangeReader:
         self._gateway = gateway
         self._clock = clock
 
-    async def listing(self, since: datetime, until: datetime, symbols: Iterable[str]) -> Listing:
+    async def listing(
+        self, since: datetime, until: datetime, symbols: Iterable[str], *, whole: bool = True
+    ) -> Listing:
         """All open orders, and where they are listed, what was closed and traded in the period.
 
-        ``symbols`` are those that are asked for where the exchange lists one symbol at a time.
+        ``symbols`` are those that are asked for where the exchange lists one symbol at a time. Of a period that is
+        not read as a ``whole`` trades are asked for only if some order needs them: their list has no end in time.
         """
         traits = self._gateway.traits
         listing = Listing()
@@ -91,9 +98,11 @@ class ExchangeReader:
             if traits.lists_closed_orders:
                 closed = await self.ask(partial(self._gateway.closed_orders, since, until, symbol))
                 listing.add(closed.orders)
-            if traits.lists_trades:
+            if traits.lists_trades and (whole or listing.lacks_fills()):
                 traded = await self.ask(partial(self._gateway.trades, since, symbol))
                 for trade in traded.trades:
+                    if trade.exchange_order_id not in listing.by_id:
+                        continue  # of a time that is not listed here
                     listing.trades.setdefault(trade.exchange_order_id, []).append(trade)
         return listing
 

@@ -215,7 +215,10 @@ class Order:
 
     def confirmed(self, step: Step) -> bool:
         """True when this step is recorded."""
-        return any(confirmation.step is step for confirmation in self.confirmations)
+        for confirmation in self.confirmations:  # noqa: SIM110 - a generator costs more than the few steps
+            if confirmation.step is step:
+                return True
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, ``remaining`` included."""

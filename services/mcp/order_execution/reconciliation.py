@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Final, Protocol
 
 from .alerts import Alerts, Level
@@ -25,6 +26,7 @@ from .journals.base import Journal
 from .journals.codec import KeptOrder
 from .metrics import Metrics
 from .models import Discrepancy, Order, OrderState, ReconciliationReport, plain_decimal
+from .reconciliation_run import Run
 
 _logger = logging.getLogger(__name__)
 
@@ -33,10 +35,12 @@ PERIODS: Final[Mapping[str, timedelta]] = {
     "daily": timedelta(days=1),
     "weekly": timedelta(days=7),
 }
-MAX_DETAILS: Final = 1_000
-"""Discrepancies kept in a report; the counts are exact beyond it."""
 MAX_LOOKUPS: Final = 5_000
 """Orders looked up one by one in a run; those beyond it count as unresolved."""
+SLICE_ORDERS: Final = 50_000
+"""Orders of ours that are compared at once: only for so many is held in memory what the exchange lists."""
+SLICE_MIN: Final = timedelta(minutes=2)
+"""The shortest part of a period that is compared by itself, however many orders it has."""
 LOOKS: Final = 3
 """How often an order that changes while it is looked at is looked at again."""
 Progress = Callable[[int, int], None]
@@ -91,34 +95,6 @@ def since_of(period: str, until: datetime) -> datetime:
     return until - PERIODS[period]
 
 
-@dataclass(slots=True)
-class _Run:
-    """One run: what was read, and what was found so far."""
-
-    since: datetime
-    started: datetime
-    exchange: Listing
-    lookups: int
-    """How many more orders may be looked up one by one."""
-    known: set[str] = field(default_factory=set)
-    """Exchange ids of listed orders that are ours."""
-    in_flight: dict[str, Order] = field(default_factory=dict)
-    total: int = 0
-    matched: int = 0
-    mismatched: int = 0
-    missing: int = 0
-    extra: int = 0
-    unresolved: int = 0
-    repaired: int = 0
-    details: list[Discrepancy] = field(default_factory=list)
-
-    def found(self, discrepancy: Discrepancy) -> None:
-        """Keep a discrepancy, up to the bound."""
-        self.repaired += discrepancy.repaired
-        if len(self.details) < MAX_DETAILS:
-            self.details.append(discrepancy)
-
-
 class Reconciler:
     """Compares one journal with one exchange account. ``repairs`` None: report only.
 
@@ -164,17 +140,21 @@ class Reconciler:
         tell = progress or (lambda done, expected: None)
         if self._repairs is not None:
             await self._journal.flush()
-        listing = await self._reader.listing(since - MARGIN, started + MARGIN, await self._symbols(since, started))
-        run = _Run(since, started, listing, self._max_lookups)
-        # The journal comes second: whatever the exchange listed by now has its intent there.
-        async for batch in self._journal.scan_kept(run.since, started + MARGIN):
-            for kept in batch:
-                if not self._surely_matches(kept, run):
-                    await self._check(kept.decode(), run)
-            tell(run.total, max(len(run.exchange.by_id), run.total))
-        for exchange_order_id, seen in run.exchange.by_id.items():
-            if exchange_order_id not in run.known:
-                await self._check_unknown(seen, run)
+        until = started + MARGIN
+        run = Run(since, until, started, self._max_lookups, since, until)
+        symbols = await self._symbols(since, started)
+        expected = await self._journal.count_created(since, until) if progress is not None else 0
+        slices = await self._slices(since, until)
+        for begin, end in slices:
+            run.exchange = Listing()  # two at once would take twice the memory
+            # The journal comes second: whatever the exchange listed by now has its intent there.
+            listing = await self._reader.listing(
+                begin - MARGIN, min(end + MARGIN, until), symbols, whole=len(slices) == 1
+            )
+            run.enter(begin, end, listing)
+            await self._compare_slice(run, partial(self._progress, tell, expected))
+        for stranger in run.strangers.values():
+            await self._check_stranger(stranger, run)
         await self._check_balances(run)
         if self._repairs is not None:
             await self._journal.flush()
@@ -182,6 +162,35 @@ class Reconciler:
         report = self._report(period, run)
         self._tell(report)
         return report
+
+    async def _slices(self, since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
+        """Cut the period, halving what has too many orders of ours, oldest first; mostly it stays whole."""
+        uncut, slices = [(since, until)], []
+        while uncut:  # each is cut a bounded number of times: halves of the shortest slice are not made
+            begin, end = uncut.pop()
+            if end - begin < 2 * SLICE_MIN or await self._journal.count_created(begin, end) <= SLICE_ORDERS:
+                slices.append((begin, end))
+            else:
+                middle = begin + (end - begin) / 2
+                uncut += [(middle, end), (begin, middle)]
+        return slices
+
+    @staticmethod
+    def _progress(tell: Progress, expected: int, run: Run) -> None:
+        tell(run.total, max(expected, len(run.exchange.by_id), run.total))
+
+    async def _compare_slice(self, run: Run, tell: Callable[[Run], None]) -> None:
+        """Our orders of one slice against the exchange's list of it, and what stands in that list alone."""
+        async for batch in self._journal.scan_kept(run.begin, run.end):
+            for kept in batch:
+                if run.is_due(kept.created_at, kept.values["order_id"]) and not self._surely_matches(kept, run):
+                    await self._check(kept.decode(), run)
+            tell(run)
+        unmet = {**run.late, **run.exchange.by_id}
+        run.late = {}
+        for exchange_order_id, seen in unmet.items():
+            if exchange_order_id not in run.known and exchange_order_id not in run.known_before:
+                await self._check_unmet(seen, run)
 
     async def _symbols(self, since: datetime, until: datetime) -> list[str]:
         """Every symbol that the journal knows, where the exchange needs to be asked for each."""
@@ -198,7 +207,7 @@ class Reconciler:
     def _current(self, order_id: str) -> Order | None:
         return None if self._repairs is None else self._repairs.current(order_id)
 
-    def _surely_matches(self, kept: KeptOrder, run: _Run) -> bool:
+    def _surely_matches(self, kept: KeptOrder, run: Run) -> bool:
         """Count an order that plainly agrees, without making a record of it; whatever is not plain is checked."""
         values = kept.values
         seen = run.exchange.by_id.get(values.get("exchange_order_id") or "")
@@ -213,7 +222,7 @@ class Reconciler:
 
     # ---- one order of ours ------------------------------------------------------------------------------------
 
-    async def _check(self, listed: Order, run: _Run) -> None:
+    async def _check(self, listed: Order, run: Run) -> None:
         order = self._current(listed.order_id) or listed
         if order.state.is_unresolved:
             order = await self._fresh(listed)
@@ -233,7 +242,7 @@ class Reconciler:
         else:
             await self._look_again(order, run)
 
-    async def _look_again(self, order: Order, run: _Run) -> None:
+    async def _look_again(self, order: Order, run: Run) -> None:
         """Believe a difference only if both sides, read anew, still differ."""
         order = await self._fresh(order)
         for _ in range(LOOKS):
@@ -252,13 +261,13 @@ class Reconciler:
             # It changed while it was asked for: the answer may be older than our record.
         run.unresolved += 1
 
-    def _may_look_up(self, run: _Run) -> bool:
+    def _may_look_up(self, run: Run) -> bool:
         run.lookups -= 1
         if run.lookups == -1:
             _logger.warning("more than %d orders would have to be looked up; the rest waits", self._max_lookups)
         return run.lookups >= 0
 
-    async def _judge(self, order: Order, seen: ExchangeOrder | None, run: _Run) -> None:
+    async def _judge(self, order: Order, seen: ExchangeOrder | None, run: Run) -> None:
         """Both sides were read anew, and they differ."""
         now = self._clock.now()
         if order.state.is_unresolved:
@@ -276,7 +285,7 @@ class Reconciler:
             run.missing += 1
             run.found(await self._mark_missing(order))
 
-    def _may_not_show_yet(self, order: Order, run: _Run) -> bool:
+    def _may_not_show_yet(self, order: Order, run: Run) -> bool:
         """Whether the order changed so lately that lists and lookups may not show it."""
         settle = timedelta(seconds=self._gateway.traits.settle)
         looked = run.started if self._gateway.traits.lookup_scope is not LookupScope.ALL else self._clock.now()
@@ -313,23 +322,30 @@ class Reconciler:
 
     # ---- one order of the exchange that was not met in the journal ---------------------------------------------
 
-    async def _check_unknown(self, seen: ExchangeOrder, run: _Run) -> None:
-        """Older than the period, in flight here, or not ours."""
+    async def _check_unmet(self, seen: ExchangeOrder, run: Run) -> None:
+        """Of another slice, older than the period, or not ours."""
+        if run.end < run.until and seen.created_at >= run.end - MARGIN:
+            run.late[seen.exchange_order_id] = seen
+            return
         ours = await self._journal.find_by_exchange_id(seen.exchange_order_id)
         if ours is None and seen.client_order_id is not None:
             ours = await self._journal.get(seen.client_order_id)
             if ours is not None and ours.exchange_order_id not in (None, seen.exchange_order_id):
                 ours = None  # a second order under the same client id
-        if ours is not None:
-            if ours.order_id not in run.in_flight:
-                await self._check(ours, run)
-        elif seen.client_order_id is None and any(alike(order, seen) for order in run.in_flight.values()):
+        if ours is None:
+            run.strangers[seen.exchange_order_id] = run.exchange.with_fills(seen)
+        elif ours.order_id not in run.in_flight and run.is_due(ours.created_at, ours.order_id):
+            await self._check(ours, run)
+
+    async def _check_stranger(self, seen: ExchangeOrder, run: Run) -> None:
+        """In flight here, perhaps, or not ours."""
+        if seen.client_order_id is None and any(alike(order, seen) for order in run.in_flight.values()):
             run.total += 1
             run.unresolved += 1  # it may be one of ours whose answer never came
         else:
             await self._take_in(seen, run)
 
-    async def _take_in(self, seen: ExchangeOrder, run: _Run) -> None:
+    async def _take_in(self, seen: ExchangeOrder, run: Run) -> None:
         """Somebody else's order: adopted as the exchange has it now."""
         run.total += 1
         run.extra += 1
@@ -337,14 +353,16 @@ class Reconciler:
         if self._repairs is not None:
             ref = OrderRef(seen.client_order_id or "", seen.symbol, seen.exchange_order_id)
             now = await self._reader.query(ref) or seen
-            adopted = await self._repairs.adopt(run.exchange.with_fills(now))
+            if now.fills is None:
+                now = replace(now, fills=seen.fills)  # its trades, as far as they were listed
+            adopted = await self._repairs.adopt(now)
             order_id, repaired, action = adopted.order_id, True, "adopted as external"
         differences: Differences = {"state": (None, seen.state.value)}
         run.found(
             Discrepancy("extra", order_id, seen.exchange_order_id, seen.symbol, differences, repaired, action)
         )
 
-    async def _check_balances(self, run: _Run) -> None:
+    async def _check_balances(self, run: Run) -> None:
         if self._balance_check is None:
             return
         for currency, (expected, told) in (await self._balance_check()).items():
@@ -355,7 +373,7 @@ class Reconciler:
 
     # ---- the report -------------------------------------------------------------------------------------------
 
-    def _report(self, period: str, run: _Run) -> ReconciliationReport:
+    def _report(self, period: str, run: Run) -> ReconciliationReport:
         report = ReconciliationReport(
             period=period,
             since=run.since,

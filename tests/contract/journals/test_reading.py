@@ -202,3 +202,17 @@ def test_any_sequence_leaves_exactly_what_was_appended(name: str, steps: list[tu
 
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(scenario(Path(directory)))
+
+
+async def test_what_was_created_in_a_period_is_counted_and_told_undecoded(backend: Backend) -> None:
+    """Unsettled orders from outside of the period are told too, as ``scan`` tells them, but not counted."""
+    journal = await backend.open()
+    for number in range(5):
+        await journal.commit(intent(f"o-{number}", float(number)))
+    assert await journal.count_created(at(1), at(3)) == 2
+    assert await journal.count_created(at(9), at(10)) == 0
+    kept = [item async for batch in journal.scan_kept(at(1), at(3)) for item in batch]
+    scanned = [order async for batch in journal.scan(at(1), at(3)) for order in batch]
+    assert [item.decode() for item in kept] == scanned
+    assert [item.created_at for item in kept] == [order.created_at for order in scanned]
+    assert [item.values["order_id"] for item in kept] == [order.order_id for order in scanned]

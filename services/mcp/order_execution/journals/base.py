@@ -105,6 +105,13 @@ class Journal(ABC):
         async for batch in self.scan(since, until):
             yield [KeptOrder(encode_order(order)) for order in batch]
 
+    async def count_created(self, since: datetime, until: datetime) -> int:
+        """How many orders were created in ``since <= t < until``; a backend may know it without reading them."""
+        count = 0
+        async for batch in self.scan(since, until):
+            count += sum(since <= order.created_at < until for order in batch)
+        return count
+
     @abstractmethod
     async def count(self) -> int:
         """How many orders there are."""

@@ -68,6 +68,14 @@ class KeptOrder:
             raise JournalError(f"a record of the journal cannot be read ({error}): {body[:80]!r}") from error
         self.values: Mapping[str, Any] = values if isinstance(values, dict) else {}
 
+    @property
+    def created_at(self) -> datetime:
+        """When the order was created. Raises JournalError when that is not told."""
+        try:
+            return datetime.fromisoformat(self.values["created_at"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"a record of the journal has no time: {self._body[:80]!r}") from error
+
     def decode(self) -> Order:
         """The whole record. Raises JournalError when it is not one."""
         return decode_order(self._body)

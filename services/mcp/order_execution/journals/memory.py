@@ -182,6 +182,8 @@ class MemoryJournal(Journal):
             return
         failed_before = self._failure is not None
         await self._settled()
+        while self._opened and (self._incoming or self._in_hand):  # what came in while it waited
+            await self._settled()
         if not self._opened:
             return
         self._opened = False

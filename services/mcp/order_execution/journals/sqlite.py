@@ -263,6 +263,10 @@ class SQLiteJournal(Journal):
             if batch := await self._ask(pages.next_page):
                 yield batch
 
+    async def count_created(self, since: datetime, until: datetime) -> int:
+        """How many orders were created in ``since <= t < until``, by the index alone."""
+        return await self._ask(partial(questions.count_created, since=since, until=until))
+
     async def count(self) -> int:
         """How many orders there are."""
         return await self._ask(questions.count)

@@ -47,6 +47,9 @@ ORDER BY created_at, order_id LIMIT ?
 """
 HISTORY: Final = "SELECT body FROM order_events WHERE order_id = ? ORDER BY n"
 COUNT: Final = "SELECT count(*) FROM orders"
+COUNT_CREATED: Final = """
+SELECT count(*) FROM orders INDEXED BY orders_created WHERE created_at >= ? AND created_at < ?
+"""
 GET_FLAG: Final = "SELECT value FROM flags WHERE name = ?"
 
 
@@ -75,6 +78,11 @@ def history(connection: sqlite3.Connection, order_id: str) -> list[dict[str, obj
 def count(connection: sqlite3.Connection) -> int:
     """Return how many orders there are."""
     return int(connection.execute(COUNT).fetchone()[0])
+
+
+def count_created(connection: sqlite3.Connection, since: datetime, until: datetime) -> int:
+    """Return how many orders were created in ``since <= t < until``."""
+    return int(connection.execute(COUNT_CREATED, (to_micros(since), to_micros(until))).fetchone()[0])
 
 
 def get_flag(connection: sqlite3.Connection, name: str) -> str | None:

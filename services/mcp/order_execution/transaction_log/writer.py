@@ -196,10 +196,14 @@ class TransactionLog:
         detail: Mapping[str, object] | None = None,
         *,
         stream: Literal["orders", "fills"] = "orders",
+        at: datetime | None = None,
     ) -> None:
-        """Record something about an order that is no change of it, such as the phase that it entered."""
+        """Record something about an order that is no change of it, such as the phase that it entered.
+
+        ``at``: when it was, where it is told later.
+        """
         copy = None if detail is None else dict(detail)
-        self._put(_Note(self._clock.now(), order_id, kind, copy, stream))
+        self._put(_Note(at or self._clock.now(), order_id, kind, copy, stream))
 
     # ---- the caller's side --------------------------------------------------------------------------------
 
