@@ -41,6 +41,36 @@ async def test_hints_that_are_repeated_and_out_of_order_change_nothing(world: Wo
 
 
 @scenario(SLOW, STREAMING)
+async def test_a_hint_that_ends_an_order_without_its_trades_only_makes_us_look(world: World) -> None:
+    """Streams mistake the volume of the last trade for all that was filled: the exchange's own answer counts."""
+    order_id = await world.bot.execute_order(ORDER)
+    world.exchange.fill("X1", "0.04")
+    world.exchange.fill("X1", "0.06")
+    wrong = replace(
+        world.exchange.orders["X1"],
+        state=OrderState.CANCELED,
+        filled=Decimal("0.06"),
+        fills=None,
+        average_price=None,
+    )
+    world.exchange.hints.put_nowait(wrong)
+    final = await world.bot.wait_for_order(order_id, timeout=200)
+    assert (final.state, final.filled) == (OrderState.FILLED, Decimal("0.1"))
+
+
+@scenario(SLOW, STREAMING)
+async def test_a_hint_that_contradicts_what_was_sent_only_makes_us_look(world: World) -> None:
+    """Also where it bears the exchange's own id: one puts what was filled where the amount should stand."""
+    order_id = await world.bot.execute_order(ORDER)
+    world.exchange.fill("X1", "0.04")
+    wrong = replace(world.exchange.orders["X1"], state=OrderState.FILLED, amount=Decimal("0.04"))
+    world.exchange.hints.put_nowait(wrong)
+    await asyncio.sleep(200)
+    order = await world.bot.get_order_status(order_id)
+    assert (order.state, order.filled) == (OrderState.PARTIALLY_FILLED, Decimal("0.04"))
+
+
+@scenario(SLOW, STREAMING)
 async def test_a_hint_that_overtakes_the_receipt_answers_the_call(world: World) -> None:
     """The reply is lost, the stream tells: nobody has to wait for the request to expire."""
     world.exchange.script.append("placed, hang")

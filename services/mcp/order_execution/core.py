@@ -131,7 +131,13 @@ class Core:
             on_cancel_due=lambda order: self.canceller.pursue(order.order_id),
         )
         self.stream = StreamFollower(
-            ports.gateway, self.registry, clock, ports.rng, policy, on_connect=self.tracker.kick
+            ports.gateway,
+            self.registry,
+            clock,
+            ports.rng,
+            policy,
+            on_connect=self.tracker.kick,
+            look=self._look_soon,
         )
         self.confirmer = Confirmer(
             self.registry,
@@ -366,6 +372,10 @@ class Core:
             f"the exchange has two orders under the id {order.order_id}",
             f"{order.exchange_order_id} is followed; {other} is not, cancel it there unless it is wanted",
         )
+
+    def _look_soon(self, order: Order) -> None:
+        self.tracker.kick()
+        self.resolver.hurry(order.order_id)
 
     def _lost(self, order: Order) -> None:
         self.resolver.take(order.order_id, Doubt(self.clock.monotonic()))

@@ -1,8 +1,9 @@
 """Order updates that the exchange pushes: hints that spare waiting, never the truth.
 
 A hint is merged like any sighting, so one that is late, repeated or out of order changes nothing: fills are keyed
-by trade id and only grow, and an order that has ended stays so. What a stream leaves out, the tracker's lists tell;
-they are read anew whenever the stream (re)connects.
+by trade id and only grow, and an order that has ended stays so. For that reason no hint ends an order that does not
+tell by which trades: the exchange is asked then. What a stream leaves out, the tracker's lists tell; they are read
+anew whenever the stream (re)connects.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from . import lifecycle
 from .clock import Clock
+from .exact import total
 from .gateways.base import ExchangeOrder, Gateway
 from .models import Order
 from .registry import OrderRegistry
@@ -39,7 +41,9 @@ class StreamFollower:
         policy: RetryPolicy,
         *,
         on_connect: Callable[[], None],
+        look: Callable[[Order], None],
     ) -> None:
+        """``look``: ask the exchange about an order soon, of which a hint told something that is not believed."""
         self.policy = policy
         self.hints = 0
         self.connects = 0
@@ -48,6 +52,7 @@ class StreamFollower:
         self._clock = clock
         self._rng = rng
         self._on_connect = on_connect
+        self._look = look
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,7 +74,8 @@ class StreamFollower:
             try:
                 await self._follow()
             except Exception as error:
-                _logger.warning("the order stream broke: %s", type(error).__name__, exc_info=True)
+                _logger.warning("the order stream broke: %s: %s", type(error).__name__, error)
+                _logger.debug("where the order stream broke", exc_info=True)
             failures = 1 if self.hints > before else failures + 1
             await asyncio.sleep(poll_delay(self.policy, failures, self._rng))
 
@@ -93,8 +99,12 @@ class StreamFollower:
         order = self._registry.get_by_exchange_id(seen.exchange_order_id)
         if order is None and seen.client_order_id is not None:
             order = self._by_client_id(seen.client_order_id, seen)
-        if order is not None:
-            self._registry.record_all(lifecycle.merge(order, seen, self._clock.now(), read=False))
+        if order is None:
+            return
+        if lifecycle.conflict(order, seen) or (seen.state.is_final and not _accounts_for_itself(seen)):
+            self._look(order)
+            return
+        self._registry.record_all(lifecycle.merge(order, seen, self._clock.now(), read=False))
 
     def _by_client_id(self, client_order_id: str, seen: ExchangeOrder) -> Order | None:
         """Find the order of ours that this may be the first word of; one that plainly is another is left alone."""
@@ -102,3 +112,8 @@ class StreamFollower:
         if order is None or order.exchange_order_id not in (None, seen.exchange_order_id):
             return None
         return None if lifecycle.conflict(order, seen) else order
+
+
+def _accounts_for_itself(seen: ExchangeOrder) -> bool:
+    """Whether an update tells by which trades the order was filled, all of it that it says was."""
+    return seen.fills is not None and total(fill.amount for fill in seen.fills) == seen.filled
