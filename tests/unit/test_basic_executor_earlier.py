@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +20,8 @@ from services.mcp.order_execution import (
     OrderState,
     OrderUnresolved,
 )
-from services.mcp.order_execution.gateways.base import IdScope, LookupScope, Rejected
+from services.mcp.order_execution.clock import SystemClock
+from services.mcp.order_execution.gateways.base import IdScope, LookupScope, OrderList, Rejected, Unavailable
 from tests.fakes import BLIND, FOREVER, OPEN_ONLY, FakeExchange
 from tests.virtual_time import VirtualClock, run_virtual
 from tests.worlds import ORDER
@@ -72,7 +73,7 @@ def test_a_forgotten_order_is_not_sent_twice(traits: Any, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("fate", ["ok", "fill"])
 @pytest.mark.parametrize("traits", [FOREVER, REUSABLE, OPEN_ONLY, LISTS_ONLY])
 def test_an_order_of_an_earlier_process_is_not_placed_again(traits: Any, fate: str) -> None:
-    """Open or closed, it is found; where the exchange refuses the copy instead, by the second call."""
+    """Open or closed, it is found; where the exchange refuses the copy instead, that makes it be looked up."""
 
     async def main() -> None:
         lives = Lives(traits)
@@ -80,9 +81,6 @@ def test_an_order_of_an_earlier_process_is_not_placed_again(traits: Any, fate: s
         async with lives.start() as bot:
             await bot.execute_order(MINE)
         async with lives.start() as bot:
-            if traits is FOREVER:
-                with pytest.raises(OrderUnresolved):
-                    await bot.execute_order(MINE)
             assert await bot.execute_order(MINE) == "mine"
             order = await bot.get_order_status("mine")
             assert order.state is (OrderState.FILLED if fate == "fill" else OrderState.OPEN)
@@ -265,3 +263,63 @@ def test_the_latest_order_under_an_id_counts() -> None:
             assert (order.exchange_order_id, order.filled) == ("X2", Decimal(0))
 
     run_virtual(main)
+
+
+class Reticent(FakeExchange):
+    """Lists orders without the client ids that they have, and says so, once it is ``reticent``."""
+
+    reticent = False
+
+    async def open_orders(self, symbol: str | None = None) -> OrderList | Unavailable:
+        answer = await super().open_orders(symbol)
+        return _without_ids(answer) if self.reticent else answer
+
+    async def closed_orders(
+        self, since: datetime, until: datetime, symbol: str | None = None
+    ) -> OrderList | Unavailable:
+        answer = await super().closed_orders(since, until, symbol)
+        return _without_ids(answer) if self.reticent else answer
+
+
+def _without_ids(answer: OrderList | Unavailable) -> OrderList | Unavailable:
+    if isinstance(answer, Unavailable):
+        return answer
+    return OrderList(tuple(replace(order, client_order_id=None) for order in answer.orders), tells_client_ids=False)
+
+
+@pytest.mark.parametrize("scope", [LookupScope.NONE, LookupScope.OPEN_ORDERS])
+async def test_a_list_that_tells_no_client_ids_proves_no_id_unused(scope: LookupScope) -> None:
+    """After a restart such an id is not sent again: the order that it had may be in that very list."""
+    traits = replace(FOREVER, client_id_scope=IdScope.NONE, lookup_scope=scope, request_expiry=0.0, settle=0.0)
+    exchange = Reticent(SystemClock(), traits)
+    async with BasicOrderExecutor(gateway=exchange) as first:
+        await first.execute_order(MINE)
+    exchange.reticent = True
+    async with BasicOrderExecutor(gateway=exchange) as second:
+        with pytest.raises(OrderUnresolved):
+            await second.execute_order(MINE)
+    assert len(exchange.named("mine")) == 1
+
+
+@pytest.mark.parametrize("duplicate", [False, True])
+async def test_a_refusal_of_an_id_from_an_earlier_life_is_not_taken_for_nothing_rests(duplicate: bool) -> None:
+    """The first copy blocks the funds, so the exchange may say "insufficient funds" before it says "duplicate"."""
+    exchange = FakeExchange(SystemClock(), FOREVER)
+    async with BasicOrderExecutor(gateway=exchange) as first:
+        await first.execute_order(MINE)
+    exchange.script.append(Rejected("refused", duplicate_id=duplicate))
+    async with BasicOrderExecutor(gateway=exchange) as second:
+        assert await second.execute_order(MINE) == "mine"
+        assert await second.cancel_order("mine")
+    assert exchange.named("mine")[0].state.is_final
+
+
+async def test_a_refusal_is_believed_where_the_exchange_has_no_order_under_the_id() -> None:
+    """It costs one lookup."""
+    exchange = FakeExchange(SystemClock(), FOREVER)
+    exchange.script.append(Rejected("insufficient_funds"))
+    async with BasicOrderExecutor(gateway=exchange) as bot:
+        with pytest.raises(OrderRejected, match="insufficient_funds"):
+            await bot.execute_order(MINE)
+        assert (await bot.get_order_status("mine")).state is OrderState.REJECTED
+    assert exchange.reads.count("query") == 1

@@ -74,12 +74,13 @@ class BasicOrderExecutor(OrderExecutionInterface):
     After a restart it knows nothing. An id that it chooses itself is new. One that the caller gives, and that is
     not in memory, may have been used before:
 
-    * Where the exchange refuses an id that was ever used (``IdScope.FOREVER``) the order is sent. A refused copy
-      is raised as OrderUnresolved, and calling again looks it up. OrderNotSent and the errors below it speak of
-      this executor alone then: execute the same id again, rather than another one.
+    * Where the exchange refuses an id that was ever used (``IdScope.FOREVER``) the order is sent. Any refusal is
+      looked up before it is believed. OrderNotSent and the errors below it speak of this executor alone then:
+      execute the same id again, rather than another one.
     * Else, where the exchange looks up any id (``LookupScope.ALL``), it is asked first, once for each such order.
     * Else its lists are read first, once for each symbol: the open orders, and where they are listed, the closed
       ones of the last day. What is older, or closed and not listed, is not found, and would be placed again.
+      Where lists do not tell the ids of ours, nothing is sent under an id that the caller gives.
     * Where the exchange keeps no ids of ours, nothing can be asked: use no id again after a restart.
 
     What is found is answered for as if it had been remembered. While the exchange does not answer, nothing is sent
@@ -191,8 +192,30 @@ class BasicOrderExecutor(OrderExecutionInterface):
             raise OrderNotSent(f"the rules of {request.symbol} are not to be had: {market.message}")
         request = quantise(request, market)
         order = known or lifecycle.new_order(request, self.clock.now())
-        await self._submission.place(gateway, order, deadline)
-        return self._answer(self._memory.get(order.order_id) or order)
+        refusals = self._submission.doubtful
+        if known is None and is_given and gateway.traits.lookup_scope is LookupScope.ALL:
+            refusals[order.order_id] = None
+        try:
+            await self._submission.place(gateway, order, deadline)
+        finally:
+            refusal = refusals.pop(order.order_id, None)
+        order = self._memory.get(order.order_id) or order
+        if refusal is not None:
+            order = await self._believe(gateway, order, refusal)
+        return self._answer(order)
+
+    async def _believe(self, gateway: Gateway, order: Order, refusal: Rejected) -> Order:
+        """Take a refusal for what it says once the exchange has no order under the id.
+
+        One of an earlier process may rest there, and have blocked the very funds that this one lacked.
+        """
+        answer = await self._read(lambda: gateway.query(ref_of(order)))
+        if isinstance(answer, Found) and not lifecycle.conflict(order, answer.order):
+            self._memory.see(order.order_id, answer.order, self.clock.now())
+        current = self._memory.get(order.order_id) or order
+        if isinstance(answer, NotFound) and not refusal.duplicate_id and current.state is OrderState.UNKNOWN:
+            current = self._memory.keep(lifecycle.rejected(current, self.clock.now(), refusal.reason))
+        return current
 
     async def _look_for_earlier(self, gateway: Gateway, request: OrderRequest, deadline: float) -> Order | None:
         """Ask the exchange for an order that an earlier process placed under this id, and remember it.

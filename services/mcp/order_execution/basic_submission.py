@@ -36,6 +36,8 @@ class BasicSubmission:
     ) -> None:
         """``check_accepting`` is called with the id before each attempt; it raises where none may be made."""
         self.counters = SubmissionCounters()
+        self.doubtful: dict[str, Rejected | None] = {}
+        """Orders whose id may have been used by an earlier process: a refusal is kept here and not believed yet."""
         self._memory = memory
         self._clock = clock
         self._rng = rng
@@ -131,7 +133,10 @@ class BasicSubmission:
                 return
             self._memory.keep(lifecycle.not_sent(current, now, outcome.message))
             raise Retryable(outcome.category, outcome.message, outcome.retry_after)
-        if isinstance(outcome, Rejected) and not outcome.duplicate_id:
+        if isinstance(outcome, Rejected) and current.order_id in self.doubtful:
+            self.doubtful[current.order_id] = outcome
+            self._memory.keep(lifecycle.unknown(current, now, f"refused as {outcome.reason}: looked up first"))
+        elif isinstance(outcome, Rejected) and not outcome.duplicate_id:
             self._memory.keep(lifecycle.rejected(current, now, outcome.reason))
         else:
             detail = outcome.reason if isinstance(outcome, Rejected) else outcome.message

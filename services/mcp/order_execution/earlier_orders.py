@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from .clock import Clock
+from .errors import ErrorCategory, ExchangeUnavailable
 from .exchange_reading import ExchangeReader
 from .gateways.base import ExchangeOrder, Gateway, GatewayTraits, IdScope, LookupScope, OrderRef
 from .models import OrderRequest
@@ -18,7 +19,7 @@ HORIZON: Final = timedelta(days=1)
 
 
 def asks_for(traits: GatewayTraits) -> bool:
-    """Whether ids are asked for at all.
+    """Whether ids are asked for before they are sent.
 
     Not where the exchange itself refuses an id that was ever used, and not where it keeps no ids of ours.
     """
@@ -52,20 +53,30 @@ class EarlierOrders:
         async with self._reading:
             listed = self._listed.get(symbol)
             if listed is None:
-                listed = await self._list(gateway, reader, symbol)
+                listed, complete = await self._list(gateway, reader, symbol)
+                if order_id not in listed and not complete:
+                    raise ExchangeUnavailable(
+                        "the exchange's lists do not tell client order ids: this one may have been used",
+                        category=ErrorCategory.BAD_RESPONSE,
+                    )
         return listed.get(order_id)
 
-    async def _list(self, gateway: Gateway, reader: ExchangeReader, symbol: str) -> Mapping[str, ExchangeOrder]:
-        asked_at, now = self._clock.monotonic(), self._clock.now()
+    async def _list(
+        self, gateway: Gateway, reader: ExchangeReader, symbol: str
+    ) -> tuple[Mapping[str, ExchangeOrder], bool]:
+        """Our ids in the lists, and whether one that is not among them is in none."""
+        asked_at = self._clock.monotonic()
+        now = self._clock.now() - timedelta(seconds=gateway.clock_error or 0.0)
         # Open orders first: one that closes in between stands in both lists, and the later one holds.
-        orders = (await reader.ask(partial(gateway.open_orders, symbol))).orders
+        opened = await reader.ask(partial(gateway.open_orders, symbol))
+        orders, complete = opened.orders, opened.tells_client_ids
         if gateway.traits.lists_closed_orders:
-            closed = partial(gateway.closed_orders, now - HORIZON, now + HORIZON, symbol)
-            orders += (await reader.ask(closed)).orders
+            closed = await reader.ask(partial(gateway.closed_orders, now - HORIZON, now + HORIZON, symbol))
+            orders, complete = orders + closed.orders, complete and closed.tells_client_ids
         listed = _by_our_id(orders)
-        if asked_at - self._began >= gateway.traits.unresolvable_for:
+        if complete and asked_at - self._began >= gateway.traits.unresolvable_for:
             self._listed[symbol] = listed
-        return listed
+        return listed, complete
 
 
 def _by_our_id(orders: Iterable[ExchangeOrder]) -> dict[str, ExchangeOrder]:
