@@ -20,6 +20,7 @@ from trading_system.execution import EngineDied, NobitexExecutionEngine, OrderSt
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = Path(__file__).with_name("seed_000_usage.txt")
+EXAMPLE = ROOT / "trading_system" / "execution" / "examples" / "nobitex_execution_example.py"
 IMPORTS = "import os, time, uuid\n"
 SECRET = "SEED-SECRET-"
 
@@ -82,8 +83,7 @@ with NobitexExecutionEngine(config) as engine:
 
 def test_the_example_runs_without_asking(tmp_path: Path) -> None:
     """On the mock adapter, from beginning to end."""
-    script = ROOT / "trading_system" / "execution" / "examples" / "nobitex_execution_example.py"
-    result = run(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", tmp_path)
+    result = run(f"import runpy; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "canceled: True" in result.stdout
     assert "reconciliation clean: True" in result.stdout
@@ -160,3 +160,40 @@ def test_positions_go_on_after_a_slow_moment(tmp_path: Path) -> None:
             assert engine.execute_order(limit(f"o{number}")).success
     until(lambda: str(book.position("BTC/USD").quantity) == "0.8")
     world.stop()
+
+
+def test_a_position_manager_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    """It has a thread of its own, which the end of the process does not wait for."""
+    code = """
+import threading
+from trading_system.execution import NobitexExecutionEngine, Order, OrderSide, OrderType
+told = threading.Event()
+class Hanging:
+    def apply_fill(self, *fill):
+        told.set()
+        threading.Event().wait()
+engine = NobitexExecutionEngine({"execution_engine": {"exchange_adapter": "mock"}}, positions=Hanging())
+engine.start()
+assert engine.execute_order(Order("btc-usdt", OrderSide.BUY, OrderType.MARKET, "0.001")).success
+assert told.wait(10)
+engine.stop(timeout=0)
+print("stopped")
+"""
+    result = run(code, tmp_path)
+    assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr
+
+
+def test_the_example_says_in_a_line_that_there_is_no_exchange(tmp_path: Path) -> None:
+    """With the exit code of who should try again later."""
+    arguments = [str(EXAMPLE), "--adapter", "nobitex", "--base-url", "http://127.0.0.1:1", "--data", "here"]
+    code = f"import runpy, sys; sys.argv = {arguments!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    without_keys = run(code, tmp_path)
+    assert without_keys.returncode == 2
+    assert without_keys.stderr.startswith("ConfigurationError: NOBITEX_API_KEY: no key was found")
+    away = "import trading_system.execution.nobitex_engine as e\n"
+    away += "from services.mcp.order_execution import errors as x\n"
+    away += "def gone(self, period): raise x.ExchangeUnavailable('gone', category=x.ErrorCategory.TIMEOUT)\n"
+    away += "e.NobitexExecutionEngine.reconcile = gone\n"
+    result = run(away + code.replace("'nobitex'", "'mock'"), tmp_path)
+    assert result.returncode == 75
+    assert result.stderr == "ExchangeUnavailable: gone\n"

@@ -122,11 +122,38 @@ def test_the_process_environment_is_read_only_when_none_is_passed(monkeypatch: p
         ({"gateway": {"name": "ccxt"}}, "gateway.exchange", "ccxt's id"),
         ({"gateway": {"timeout_seconds": 0}}, "gateway.timeout_seconds", "greater than 0"),
         ({"gateway": {"rate_limit_share": 1.1}}, "gateway.rate_limit_share", "less than or equal to 1"),
-        ({"gateway": {"base_url": "nowhere"}}, "gateway.base_url", "http"),
+        ({"gateway": {"name": "nobitex", "base_url": "nowhere"}}, "gateway.base_url", "http"),
+        ({"gateway": {"name": "nobitex", "base_url": "http://127.0.0.1:99999"}}, "gateway.base_url", "http"),
+        ({"gateway": {"name": "nobitex", "base_url": "http://[::1"}}, "gateway.base_url", "http"),
+        (
+            {"gateway": {"name": "nobitex", "base_url": ""}},
+            "gateway.base_url",
+            "None stands for the exchange's own",
+        ),
+        ({"gateway": {"exchange": "binance"}}, "gateway.name", "nobitex or ccxt beside exchange"),
+        ({"gateway": {"api_key": "k"}}, "gateway.name", "nobitex or ccxt beside api_key"),
+        ({"gateway": {"sandbox": True}}, "gateway.name", "nobitex or ccxt beside sandbox"),
+        ({"transaction_log": {"path": ""}}, "transaction_log.path", "a path"),
         ({"gateway": {"paper": {"faults": {"lost_reply": 2}}}}, "gateway.paper.faults.lost_reply", "or equal to 1"),
         ({"journal": {"max_lag_seconds": 0}}, "journal.max_lag_seconds", "greater than 0"),
         ({"risk": {"max_order_notional": "Infinity"}}, "risk.max_order_notional", "finite"),
         ({"risk": {"max_position": {"BTC": -1}}}, "risk.max_position.BTC", "or equal to 0"),
+        (
+            {"risk": {"max_position": {"btc-usdt": 1}}},
+            "risk.max_position.btc-usdt",
+            "base currency such as BTC, got",
+        ),
+        (
+            {"risk": {"max_position": {"BTC/USDT": 1}}},
+            "risk.max_position.BTC/USDT",
+            "base currency such as BTC, got",
+        ),
+        ({"risk": {"max_position": {"": 1}}}, "risk.max_position.", "base currency such as BTC, got"),
+        (
+            {"risk": {"max_position": {"btc": 1, "BTC ": 2}}},
+            "risk.max_position",
+            "each currency once, BTC is given twice",
+        ),
         ({"risk": {"max_position": 5}}, "risk.max_position", "table of settings, got int"),
         ({"confirmation": {"wait_for": "filled"}}, "confirmation.wait_for", "'accepted', 'visible' or 'final'"),
         ({"alerts": {"min_level": "loud"}}, "alerts.min_level", "'info', 'warning'"),
@@ -175,6 +202,18 @@ def test_errors_are_named_in_any_case() -> None:
     expected = (ErrorCategory.TIMEOUT, ErrorCategory.RESET)
     for names in (["Timeout", ErrorCategory.RESET], "TIMEOUT, reset"):
         assert load({"retry": {"retryable_errors": names}}).retry.retryable_errors == expected
+
+
+def test_a_configuration_for_an_exchange_may_be_tried_on_paper() -> None:
+    """Where the paper exchange is asked for by name, by whichever source."""
+    section = {"exchange": "binance", "sandbox": True, "api_key": "k"}
+    assert load({"gateway": {**section, "name": "paper"}}).gateway.name == "paper"
+    assert load({"gateway": section}, GATEWAY__NAME="paper").gateway.name == "paper"
+
+
+def test_a_blank_variable_is_none_at_all() -> None:
+    """As for every setting that is read from the environment."""
+    assert load(GATEWAY__BASE_URL="", GATEWAY__NAME="nobitex").gateway.base_url is None
 
 
 def test_money_is_exact_and_numbers_may_be_text() -> None:
@@ -243,7 +282,12 @@ def test_secrets_are_told_to_redaction_and_to_nobody_else() -> None:
     """Keys, addresses of alerts, and passwords within addresses, as written and as meant."""
     settings = load(
         {
-            "gateway": {"api_key": "KEY", "api_secret": "SECRET", "base_url": "https://me:proxypw@proxy"},
+            "gateway": {
+                "name": "nobitex",
+                "api_key": "KEY",
+                "api_secret": "SECRET",
+                "base_url": "https://me:proxypw@proxy",
+            },
             "journal": {"url": "postgresql://me:p%40ss@h/db"},
             "alerts": {"urls": "tgram://TOKEN/a,b, mailto://x"},
         }

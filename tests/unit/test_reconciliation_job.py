@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -346,6 +348,47 @@ def test_start_blocks_until_the_job_is_stopped(caplog: pytest.LogCaptureFixture)
     assert len(job.reports.load()) == 1
     assert "next reconciliation: " in caplog.text
     assert "reconciliation: 0 orders, 0 matched" in caplog.text
+
+
+def test_stop_is_heard_from_another_thread() -> None:
+    """As start() blocks its own, there is no other place to call it from."""
+    job = ReconciliationJob({"schedule": {"interval": "weekly"}}, runner=Runs())
+    thread = threading.Thread(target=job.start, daemon=True)
+    thread.start()
+    end = time.monotonic() + 10
+    while thread.is_alive():
+        assert time.monotonic() < end, "it goes on until the next run, in a week"
+        job.stop()
+        thread.join(0.05)
+    job.stop()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_report_needs_a_file(path: str) -> None:
+    """Told before anything is compared, by the name of the setting."""
+    with pytest.raises(ConfigurationError, match=r"^reporting\.file: .* a directory") as caught:
+        ReconciliationJob({"reporting": {"file": path}})
+    assert caught.value.field == "reporting.file"
+
+
+async def test_a_report_that_cannot_be_written_is_not_made(empty_directory: Path) -> None:
+    """No exchange is asked for it."""
+    (empty_directory / "taken").touch()
+    runs = Runs(now())
+    for path in (empty_directory / "taken" / "x.json", Path("/proc/none/x.json")):
+        with pytest.raises(ConfigurationError, match=r"^reporting\.file: .* cannot be written"):
+            await ReconciliationJob({"reporting": {"file": path}}, runner=runs).run_reconciliation()
+    assert runs.periods == []
+
+
+async def test_a_file_without_permission_is_told_before_the_run(
+    empty_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may do everything is asked all the same."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != empty_directory)
+    job = ReconciliationJob({"reporting": {"file": empty_directory / "r.json"}}, runner=Runs(now()))
+    with pytest.raises(ConfigurationError, match="no permission"):
+        await job.run_reconciliation()
 
 
 def test_start_works_outside_the_main_thread() -> None:

@@ -91,7 +91,9 @@ def test_a_bad_variable_is_not_called_a_part_of_the_mapping(monkeypatch: pytest.
 
 def test_the_executors_keys_are_not_shown() -> None:
     """Neither here nor in what is derived of it."""
-    assert "hunter2" not in repr(load_job_settings({"executor": {"gateway": {"api_key": "hunter2"}}}))
+    assert "hunter2" not in repr(
+        load_job_settings({"executor": {"gateway": {"name": "nobitex", "api_key": "hunter2"}}})
+    )
 
 
 def test_configuration_files_are_toml_or_json(empty_directory: Path) -> None:

@@ -42,6 +42,11 @@ class APICredentials:
         """``api_key`` for an Ed25519 pair, ``session_token`` for a token alone."""
         return "session_token" if self.api_secret is None else "api_key"
 
+    def as_settings(self) -> dict[str, str]:
+        """The core's settings of the section ``gateway``: the secrets in the open."""
+        secret = {} if self.api_secret is None else {"api_secret": self.api_secret.get_secret_value()}
+        return {"api_key": self.api_key.get_secret_value(), **secret}
+
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
@@ -88,6 +93,11 @@ class APIKeyManager:
         self, exchange: str = "nobitex", *, api_key: str | None = None, api_secret: str | None = None
     ) -> APICredentials:
         """Find an exchange's keys. Raises ConfigurationError, which says where it looked and shows no secret."""
+        if not isinstance(exchange, str) or not exchange.strip():
+            raise ConfigurationError(
+                f"exchange: expected a name such as 'nobitex', got {exchange!r}", field="exchange"
+            )
+        exchange = exchange.strip().lower()
         if api_key:
             return _credentials(exchange, {"api_key": api_key, "api_secret": api_secret or ""}, "configuration")
         for source in ("environment", ".env", "keyring"):

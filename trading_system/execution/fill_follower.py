@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -13,9 +13,10 @@ from typing import Final
 
 from services.mcp.order_execution import OrderEvent, OrderNotFound, ReliableOrderExecutor
 from services.mcp.order_execution.alerts import Level
-from services.mcp.order_execution.errors import ExecutorClosed, SubscriberTooSlow
+from services.mcp.order_execution.errors import ExecutorClosed, OrderExecutionError, SubscriberTooSlow
+from services.mcp.order_execution.exact import EXACT, total
 from services.mcp.order_execution.journals.worker_thread import WorkerThread
-from services.mcp.order_execution.models import EventKind, Fill
+from services.mcp.order_execution.models import EventKind, Fill, plain_decimal
 from services.mcp.order_execution.models import Order as CoreOrder
 
 from .orders import OrderFill, OrderSide
@@ -52,7 +53,7 @@ class FillFollower:
 
     A fill that the position manager does not take is told again after ``pause`` seconds, then after twice as long,
     and so on; so is everything, where events were missed or the journal could not be read. Every failure is logged
-    and alerted. ``name_of`` gives the caller's name of an order.
+    and alerted; so is an order that was filled by trades that the exchange does not tell: its position lacks them.
     """
 
     def __init__(
@@ -60,7 +61,6 @@ class FillFollower:
         executor: ReliableOrderExecutor,
         positions: PositionManager,
         log: TransactionLogger | None = None,
-        name_of: Callable[[str], str] = str,
         *,
         pause: float = PAUSE_SECONDS,
         slow: float = SLOW_SECONDS,
@@ -68,7 +68,6 @@ class FillFollower:
         self._executor = executor
         self._positions = positions
         self._log = log
-        self._name_of = name_of
         self._slow = slow
         self._first_pause = self._pause = pause
         self._events: AsyncIterator[OrderEvent] | None = executor.events()
@@ -78,6 +77,8 @@ class FillFollower:
         """Orders from before ``_since`` that were not settled: once they are, ``orders_since`` leaves them out."""
         self._told: dict[_Key, None] = {}
         self._owed: dict[_Key, tuple[CoreOrder, Fill]] = {}
+        self._lacking: dict[str, None] = {}
+        """Orders of which it was told that their trades are not to be had."""
         self._due: float | None = None
         """When what is owed is told again, on the loop's clock."""
         self._ending = asyncio.Event()
@@ -89,6 +90,10 @@ class FillFollower:
         """Begin to follow."""
         self._thread.start()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="fills")
+
+    def expect_end(self) -> None:
+        """The executor is about to close: what it does not answer from now on is told after the next start."""
+        self._ending.set()
 
     async def close(self, seconds: float) -> None:
         """Take in what was told until the executor closed, for at most ``seconds``; the rest follows a start."""
@@ -129,20 +134,28 @@ class FillFollower:
 
     async def _catch_up(self) -> None:
         """Tell what the journal holds; what was told already is left out."""
-        async for order in self._executor.orders_since(self._since):
-            if order.created_at < self._since:
-                self._older.add(order.order_id)
-            await self._take_order(order)
-        for order_id in sorted(self._older):
-            with suppress(OrderNotFound):
-                order = await self._executor.get_order_status(order_id)
+        try:
+            async for order in self._executor.orders_since(self._since):
+                if order.created_at < self._since:
+                    self._older.add(order.order_id)
                 await self._take_order(order)
+            for order_id in sorted(self._older):
+                with suppress(OrderNotFound):
+                    order = await self._executor.get_order_status(order_id)
+                    await self._take_order(order)
+        except OrderExecutionError as error:
+            if not self._ending.is_set():
+                raise
+            # The journal is closed by then, or closing; the last events are taken in all the same.
+            _logger.info("what the journal holds is told after the next start: %s", error)
+            return
         self._behind = False
         self._all_is_well()
 
     async def _take_order(self, order: CoreOrder) -> None:
         for fill in order.fills:
             await self._tell(order, fill)
+        self._check_told(order)
 
     async def _follow(self, events: AsyncIterator[OrderEvent]) -> None:
         """Return when the executor has closed and every event was taken in. Raises SubscriberTooSlow."""
@@ -153,6 +166,7 @@ class FillFollower:
             self._note_attempt(event)
             if event.fill is not None:
                 await self._tell(event.order, event.fill)
+            self._check_told(event.order)
         await self._pay()
 
     async def _next(self, events: AsyncIterator[OrderEvent]) -> OrderEvent | _End | None:
@@ -170,9 +184,11 @@ class FillFollower:
         if self._log is None:
             return
         if event.kind is EventKind.INTENT:
-            self._log.log_phase(event.order_id, ExecutionPhase.COMMIT, {"attempts": event.order.attempts})
+            attempts = {"attempts": event.order.attempts}
+            self._log.log_phase(event.order_id, ExecutionPhase.COMMIT, attempts, at=event.at)
         elif event.kind is EventKind.RESEND:
-            self._log.log_retry(event.order_id, event.order.attempts - 1, event.order.reason or "not acknowledged")
+            why = event.order.reason or "not acknowledged"
+            self._log.log_retry(event.order_id, event.order.attempts - 1, why, at=event.at)
 
     # ---- telling ------------------------------------------------------------------------------------------
 
@@ -203,7 +219,7 @@ class FillFollower:
 
     async def _apply(self, order: CoreOrder, fill: Fill) -> bool:
         """Hand one fill to the position manager, in a thread. It has all the time it takes, but not unseen."""
-        name = self._name_of(order.order_id)
+        name = order.order_id
         told = OrderFill(fill.trade_id, fill.price, fill.amount, fill.fee, fill.fee_currency, milliseconds(fill.at))
         side = OrderSide(order.side.value)
         job = partial(self._positions.apply_fill, order.symbol, side, told, name)
@@ -221,6 +237,28 @@ class FillFollower:
             self._complain("the position manager failed; it is told again", error)
             return False
         return True
+
+    def _check_told(self, order: CoreOrder) -> None:
+        """Tell of an order that was filled, and whose trades will never be told; nothing is made up for them."""
+        if order.order_id in self._lacking:
+            if order.fills_complete:  # a reconciliation found them after all
+                del self._lacking[order.order_id]
+                if self._executor.alerts is not None:
+                    self._executor.alerts.clear(f"{ALERT}:{order.order_id}")
+            return
+        if not order.is_settled or order.fills_complete or order.external:
+            return
+        self._lacking[order.order_id] = None
+        if len(self._lacking) > TOLD_MAX:
+            del self._lacking[next(iter(self._lacking))]
+        lacks = plain_decimal(EXACT.subtract(order.filled, total(fill.amount for fill in order.fills)))
+        what = f"the position of {order.symbol} lacks {lacks}: the exchange does not tell by which trades"
+        _logger.error("%s order %s (%s) was filled", what, order.order_id, order.side.value)
+        if self._log is not None:
+            self._log.log_error(order.order_id, "positions", "trades_untold", lacks=lacks)
+        if self._executor.alerts is not None:
+            detail = f"order {order.order_id} ({order.side.value}, average price {order.average_price})"
+            self._executor.alerts.raise_alert(Level.ERROR, f"{ALERT}:{order.order_id}", what, detail)
 
     # ---- failures -----------------------------------------------------------------------------------------
 

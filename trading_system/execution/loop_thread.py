@@ -63,8 +63,15 @@ class LoopThread:
         """Whether calls can be made."""
         return self._thread is not None and self._thread.is_alive() and self._loop is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether no thread of an earlier start is left: one may outlive ``stop()``, and holds what it has open."""
+        return self._thread is None or not self._thread.is_alive()
+
     def start(self) -> None:
-        """Start the thread. Raises EngineDied when it does not come up."""
+        """Start the thread. Raises EngineDied when it does not come up, and while an earlier one has not ended."""
+        if not self.ended:
+            raise EngineDied(f"the thread {self._name} of before has not ended, and holds what it has open")
         ready = threading.Event()
         self._error = self.end_error = None
         self._stopping = False

@@ -24,7 +24,7 @@ from services.mcp.order_execution import (
     ReliableOrderExecutor,
 )
 from services.mcp.order_execution.clock import SystemClock
-from services.mcp.order_execution.errors import InvalidOrder
+from services.mcp.order_execution.errors import ConfigurationError, InvalidOrder
 from services.mcp.order_execution.metrics import LANES, Metrics
 from services.mcp.order_execution.models import CircuitState
 from services.mcp.order_execution.models import Order as CoreOrder
@@ -39,9 +39,9 @@ from .outcomes import Known, message_of, outcome_of, phase_of, standing
 from .positions import PositionBook, PositionManager
 from .results import ExecutionOutcome, ExecutionPhase, ExecutionResult
 from .risk import NoFurtherLimits, OrderForbidden, RiskManager
-from .settings import EngineSettings, core_config, load_engine_settings
+from .settings import EngineSettings, core_config, engine_words, load_engine_settings
 from .transaction_logger import TransactionLogger
-from .translation import client_order_id, core_params, engine_order, parse_timeout
+from .translation import client_order_id, core_params, engine_order, parse_stop_timeout, parse_timeout
 from .under_way import UnderWay
 
 __all__ = ["EngineDied", "ExecutionPhase", "ExecutionResult", "NobitexExecutionEngine"]
@@ -49,9 +49,11 @@ __all__ = ["EngineDied", "ExecutionPhase", "ExecutionResult", "NobitexExecutionE
 _logger = logging.getLogger(__name__)
 
 START_SECONDS: Final = 60.0
+STOP_SECONDS_MAX: Final = 3_600.0
+LAST_FILLS_SECONDS: Final = 2.0
+"""What the position manager is given at least to take the last fills."""
 ANSWER_MARGIN_SECONDS: Final = 30.0
 """How much longer than its own deadline an order may take before the engine gives up waiting for the answer."""
-NAMES_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,6 @@ class NobitexExecutionEngine:
         self._life = threading.RLock()
         self._books = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._names: dict[str, str] = {}
         self._under_way = UnderWay()
         self._opened: ReliableOrderExecutor | None = None
         """What must be closed before the loop ends, however it ends."""
@@ -131,7 +132,7 @@ class NobitexExecutionEngine:
         After the thread died it starts anew. Raises ConfigurationError, JournalError (JournalLocked when another
         engine runs on the same journal), ExchangeUnavailable, EngineDied.
         """
-        with self._life:
+        with self._life, engine_words(self.settings):
             if self.is_running:
                 return
             self._bury()
@@ -149,8 +150,11 @@ class NobitexExecutionEngine:
             atexit.register(self._stop_at_exit)
 
     def _bury(self) -> None:
-        """Let go of what an engine whose thread died still holds; what it did not write is resolved anew."""
-        if self._executor is None:
+        """Let go of what an engine whose thread died, or did not end in time, still holds.
+
+        What it did not write is resolved anew.
+        """
+        if self._executor is None and self._thread.ended:
             return
         try:
             self.stop()
@@ -168,10 +172,7 @@ class NobitexExecutionEngine:
         engine = self.settings.execution_engine
         config = core_config(self.settings)
         if engine.exchange_adapter == "nobitex" and not config["gateway"].get("api_key"):
-            found = self._keys.load("nobitex")
-            config["gateway"]["api_key"] = found.api_key.get_secret_value()
-            if found.api_secret is not None:
-                config["gateway"]["api_secret"] = found.api_secret.get_secret_value()
+            config["gateway"] |= self._keys.load("nobitex").as_settings()
         log = None
         if engine.transaction_log_path is not None:
             secrets = [config["gateway"].get(name) for name in ("api_key", "api_secret")]
@@ -188,24 +189,26 @@ class NobitexExecutionEngine:
         log = executor.transaction_log
         self._log = None if log is None else TransactionLogger(log=log)
         if self._positions is not None:
-            self._follower = FillFollower(executor, self._positions, self._log, self._name_of)
+            self._follower = FillFollower(executor, self._positions, self._log)
             self._follower.start()
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let what is in flight finish, release everything; harmless when repeated.
 
-        What is unresolved stays so in the journal and is resolved after the next start. ``timeout`` is in seconds.
-        Raises JournalError when the last entries could not be made durable, and TimeoutError.
+        What is unresolved stays so in the journal and is resolved after the next start. ``timeout`` (seconds) is
+        this once in the place of ``execution_engine.stop_timeout``. Raises InvalidOrder for a bad one, and then
+        nothing is stopped; JournalError when the last entries could not be made durable; TimeoutError, after which
+        it may be called again.
         """
+        seconds = parse_stop_timeout(timeout, self.settings.execution_engine.stop_timeout)
+        wait = START_SECONDS + seconds
         atexit.unregister(self._stop_at_exit)
         with self._life:
             executor, self._executor = self._executor, None
-            seconds = self.settings.execution_engine.stop_timeout if timeout is None else max(0.0, timeout)
-            wait = seconds + START_SECONDS
             try:
                 if executor is not None and self._thread.alive:
                     with suppress(EngineDied):  # then it is released at the end of the thread
-                        self._thread.call(self._release(), wait)
+                        self._thread.call(self._release(None if timeout is None else seconds), wait)
             finally:
                 self._given_executor = None
                 try:
@@ -217,17 +220,29 @@ class NobitexExecutionEngine:
             if executor is not None and self._thread.end_error is not None:
                 raise self._thread.end_error
 
-    async def _release(self) -> None:
-        """Close what is open. Also run when the loop ends by itself: a new engine must be able to start."""
+    async def _release(self, seconds: float | None = None) -> None:
+        """Close what is open. Also run when the loop ends by itself: a new engine must be able to start.
+
+        ``seconds``: what may be given to what is in flight, and to the position manager; None: as configured.
+        """
         executor = self._opened
         if executor is None:
             return
+        if self._follower is not None:
+            self._follower.expect_end()
+        if seconds is not None:
+            shorter = {"confirmation": {"close_timeout_seconds": min(seconds, STOP_SECONDS_MAX)}}
+            with suppress(
+                ConfigurationError
+            ):  # something else is wrong by now; then it takes as long as was configured
+                await executor.configure(shorter)
         try:
             await executor.close()
         finally:
             follower, self._follower = self._follower, None
             if follower is not None:
-                await follower.close(START_SECONDS / 2)
+                given = self.settings.execution_engine.stop_timeout if seconds is None else seconds
+                await follower.close(max(LAST_FILLS_SECONDS, given))
         self._opened = None
 
     def __enter__(self) -> Self:
@@ -262,7 +277,6 @@ class NobitexExecutionEngine:
         params: dict[str, Any] | None = None
         try:
             params = core_params(order)
-            self._name(params["client_order_id"], order.order_id)
             self._phase(call.order_id, ExecutionPhase.PRE_COMMIT, order.to_dict())
             limit = self._limit(call.executor, timeout)
             self._ask_risk_manager(order)
@@ -300,17 +314,6 @@ class NobitexExecutionEngine:
         except Exception as error:
             _logger.exception("the risk manager failed on %s", order.order_id)
             raise OrderForbidden(f"the risk manager failed: {type(error).__name__}") from error
-
-    def _name(self, known_as: str, order_id: str) -> None:
-        """Remember what the caller calls an order, for as many as may be in flight."""
-        if known_as != order_id:
-            with self._books:
-                self._names[known_as] = order_id
-                while len(self._names) > NAMES_MAX:
-                    del self._names[next(iter(self._names))]
-
-    def _name_of(self, known_as: str) -> str:
-        return self._names.get(known_as, known_as)
 
     async def _execute(self, executor: ReliableOrderExecutor, params: dict[str, Any]) -> CoreOrder | None:
         """Place the order; where it trades at once, wait a moment for its end."""

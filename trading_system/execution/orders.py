@@ -11,6 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+from services.mcp.order_execution.errors import InvalidOrder
 from services.mcp.order_execution.models import ZERO, to_plain
 from services.mcp.order_execution.parameters import parse_decimal
 
@@ -89,7 +90,8 @@ class Order:
 
     ``order_id`` names it for good: executing the same one again gives the same answer and never a second order.
     Numbers are read exactly (a float through its shortest text). ``timestamp`` is in milliseconds, UTC; now, unless
-    given. Raises InvalidOrder for a quantity or price that is no number above zero.
+    given. Raises InvalidOrder for a quantity or price that is no number above zero, a timestamp that is no whole
+    number from zero, and a ``post_only`` that is neither True nor False.
     """
 
     symbol: str
@@ -114,8 +116,12 @@ class Order:
     def __post_init__(self) -> None:
         for name in ("quantity", "price", "stop_price"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "quantity":
                 object.__setattr__(self, name, parse_decimal(name, value))
+        if not isinstance(self.post_only, bool):
+            raise InvalidOrder("post_only", "True or False", got=self.post_only)
+        if self.timestamp is not None and (type(self.timestamp) is not int or self.timestamp < 0):
+            raise InvalidOrder("timestamp", "milliseconds since 1970 (a whole number)", got=self.timestamp)
         if self.timestamp is None:
             object.__setattr__(self, "timestamp", int(datetime.now(UTC).timestamp() * 1000))
 

@@ -29,6 +29,8 @@ _PROOFS: Final = (OrderNotSent, OrderRejected)
 """The core's own word that nothing of an order is at the exchange."""
 _REFUSALS: Final = (InvalidOrder, OrderForbidden)
 """Why a call did nothing. They say nothing of an order that was placed before under the same id."""
+_FIELDS: Final[Mapping[str, str]] = {"amount": "quantity", "type": "order_type"}
+"""What an order's fields are called at the core → what the engine calls them."""
 _COMMIT_ERRORS: Final = (CircuitOpen, JournalUnavailable, OrderRejected)
 
 
@@ -102,6 +104,9 @@ def message_of(error: Exception | None, outcome: ExecutionOutcome) -> str | None
     """The error in words that fit the outcome: a refusal alone would read as if nothing could be there."""
     if error is None:
         return None
+    text = str(error)
+    if isinstance(error, InvalidOrder) and error.field in _FIELDS:
+        text = _FIELDS[error.field] + text.removeprefix(error.field)
     if outcome is ExecutionOutcome.UNRESOLVED and not isinstance(error, OrderUnresolved):
-        return f"{error}; an order under this id is, or may be, at the exchange"
-    return str(error)
+        return f"{text}; an order under this id is, or may be, at the exchange"
+    return text

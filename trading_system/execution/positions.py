@@ -17,7 +17,8 @@ from .orders import OrderFill, OrderSide
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS trades (
-    symbol TEXT NOT NULL, trade_id TEXT NOT NULL, order_id TEXT NOT NULL, PRIMARY KEY (symbol, trade_id)
+    symbol TEXT NOT NULL, trade_id TEXT NOT NULL, side TEXT NOT NULL, order_id TEXT NOT NULL,
+    PRIMARY KEY (symbol, trade_id, side)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
     symbol TEXT PRIMARY KEY, quantity TEXT NOT NULL, average_entry TEXT NOT NULL, realised_profit TEXT NOT NULL
@@ -26,6 +27,19 @@ CREATE TABLE IF NOT EXISTS fees (
     symbol TEXT NOT NULL, currency TEXT NOT NULL, amount TEXT NOT NULL, PRIMARY KEY (symbol, currency)
 ) WITHOUT ROWID;
 """
+_WITHOUT_SIDES: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE trades RENAME TO trades_without_sides;
+CREATE TABLE trades (
+    symbol TEXT NOT NULL, trade_id TEXT NOT NULL, side TEXT NOT NULL, order_id TEXT NOT NULL,
+    PRIMARY KEY (symbol, trade_id, side)
+) WITHOUT ROWID;
+INSERT INTO trades SELECT symbol, trade_id, 'buy', order_id FROM trades_without_sides;
+INSERT INTO trades SELECT symbol, trade_id, 'sell', order_id FROM trades_without_sides;
+DROP TABLE trades_without_sides;
+COMMIT;
+"""
+"""Of a file that kept no sides: what it counted was one of the two, and must not be counted again."""
 _WRITE_POSITION: Final = """
 INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (symbol) DO UPDATE SET quantity = excluded.quantity,
 average_entry = excluded.average_entry, realised_profit = excluded.realised_profit
@@ -65,7 +79,10 @@ class PositionManager(Protocol):
     def apply_fill(self, symbol: str, side: OrderSide, fill: OrderFill, order_id: str) -> None:
         """Take one fill in. What it raises is logged, and the fill is told again later.
 
-        May also be told the same one again after a restart, or when events were missed; must not count it twice.
+        May also be told the same one again after a restart, or when events were missed; must not count it twice:
+        order id and trade id together are the same each time, and name no other fill. ``order_id`` is the client
+        order id that ``client_order_id`` makes of the caller's, in this life and every later one; all methods of
+        the engine take it too.
         """
         ...
 
@@ -73,7 +90,8 @@ class PositionManager(Protocol):
 class PositionBook:
     """The default: positions in a small SQLite file of their own, or in memory. Thread-safe.
 
-    A trade and what it does to a position are written in one transaction, with the trade's id as the key.
+    A trade and what it does to a position are written in one transaction, with the trade's id and side as the key:
+    who trades with himself has one trade on both sides.
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
@@ -91,6 +109,8 @@ class PositionBook:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_SCHEMA)
+            if "side" not in {row[1] for row in self._connection.execute("PRAGMA table_info(trades)")}:
+                self._connection.executescript(_WITHOUT_SIDES)
         except sqlite3.Error as error:
             raise _unusable(path, error) from error
 
@@ -99,7 +119,7 @@ class PositionBook:
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                if self._is_new(symbol, fill.trade_id, order_id):
+                if self._is_new(symbol, fill.trade_id, side, order_id):
                     self._write(self._read(symbol).after(side, fill.quantity, fill.price))
                     self._add_fee(symbol, fill)
                 self._connection.execute("COMMIT")
@@ -108,9 +128,9 @@ class PositionBook:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _is_new(self, symbol: str, trade_id: str, order_id: str) -> bool:
-        sql = "INSERT OR IGNORE INTO trades (symbol, trade_id, order_id) VALUES (?, ?, ?)"
-        return self._connection.execute(sql, (symbol, trade_id, order_id)).rowcount > 0
+    def _is_new(self, symbol: str, trade_id: str, side: OrderSide, order_id: str) -> bool:
+        sql = "INSERT OR IGNORE INTO trades (symbol, trade_id, side, order_id) VALUES (?, ?, ?, ?)"
+        return self._connection.execute(sql, (symbol, trade_id, side.value, order_id)).rowcount > 0
 
     def _read(self, symbol: str) -> Position:
         sql = "SELECT quantity, average_entry, realised_profit FROM positions WHERE symbol = ?"

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any, Final, Literal
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
+from services.mcp.order_execution.config import Address, Float, Int, RiskSettings
+from services.mcp.order_execution.config_errors import translated
 from services.mcp.order_execution.config_sources import merge
 from services.mcp.order_execution.errors import ConfigurationError
 
 _MODEL: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_PAIR: Final = re.compile(r"[A-Z0-9]{2,}(USDT|USDC|IRT|RLS)")
+"""A pair that is written without a separator; no currency of Nobitex has such a name."""
+
+
+def _named(path: object) -> object:
+    """Refuse blank text: SQLite would keep it in a file that vanishes, the log in the working directory."""
+    if isinstance(path, str) and not path.strip():
+        raise ValueError("a path, not blank text")
+    return path
+
+
+def _journal_file(path: str) -> str:
+    """Refuse what the core's address of a journal cannot hold."""
+    if re.search(r"[?#]", path) or path.endswith("/") or path == ":memory:":
+        raise ValueError("the path of a file, without ? and #")
+    return path
+
+
+File = Annotated[str, BeforeValidator(_named)]
 
 
 class EngineSection(BaseModel):
@@ -21,29 +53,29 @@ class EngineSection(BaseModel):
 
     exchange_adapter: Literal["nobitex", "mock"] = "nobitex"
     """Nobitex, or a paper exchange of our own for tests."""
-    max_retries: int = Field(default=3, ge=0, le=1_000)
+    max_retries: Int = Field(default=3, ge=0, le=1_000)
     """How often an order is sent once more, where that is safe."""
-    retry_delay: float = Field(default=2.0, ge=0, le=3_600)
+    retry_delay: Float = Field(default=2.0, ge=0, le=3_600)
     """Seconds before the first retry; it doubles with each further one."""
-    order_update_interval: float = Field(default=5.0, gt=0, le=3_600)
+    order_update_interval: Float = Field(default=5.0, gt=0, le=3_600)
     """Seconds between two looks at open orders."""
-    order_timeout: float = Field(default=60.0, gt=0, le=86_400)
+    order_timeout: Float = Field(default=60.0, gt=0, le=86_400)
     """Seconds that execute_order and cancel_order may take in all."""
-    confirmation_timeout: float = Field(default=10.0, gt=0, le=86_400)
+    confirmation_timeout: Float = Field(default=10.0, gt=0, le=86_400)
     """Seconds that execute_order waits for an order that trades at once to be final."""
-    stop_timeout: float = Field(default=10.0, ge=0, le=3_600)
+    stop_timeout: Float = Field(default=10.0, ge=0, le=3_600)
     """Seconds that stop() gives to what is in flight."""
-    transaction_log_path: str | None = "data/transactions"
+    transaction_log_path: File | None = "data/transactions"
     """Directory of the transaction log; None: none."""
-    journal_path: str = "data/execution_engine.db"
+    journal_path: Annotated[File, AfterValidator(_journal_file)] = "data/execution_engine.db"
     """The journal: which orders there are, durable before they leave."""
-    positions_path: str | None = "data/positions.db"
+    positions_path: File | None = "data/positions.db"
     """Where positions are kept; None: in memory."""
     circuit_breaker_enabled: bool = True
     """Whether the circuit opens at all."""
-    failure_threshold: int = Field(default=3, ge=1, le=1_000_000)
+    failure_threshold: Int = Field(default=3, ge=1, le=1_000_000)
     """Consecutive failures that open it."""
-    circuit_open_timeout: float = Field(default=300.0, gt=0, le=86_400)
+    circuit_open_timeout: Float = Field(default=300.0, gt=0, le=86_400)
     """Seconds that it stays open."""
 
 
@@ -55,25 +87,29 @@ class ExchangeSection(BaseModel):
     api_key: SecretStr | None = None
     """Unless given: NOBITEX_API_KEY, or the file that NOBITEX_API_KEY_FILE names."""
     api_secret: SecretStr | None = None
-    timeout: float = Field(default=15.0, gt=0, le=600)
+    timeout: Float = Field(default=15.0, gt=0, le=600)
     """Seconds that one request may take."""
-    max_retries: int = Field(default=3, ge=0, le=1_000)
+    max_retries: Int = Field(default=3, ge=0, le=1_000)
     """How often a request that only reads is made again."""
-    base_url: str | None = None
-    """Another host: the sandbox, a proxy."""
+    base_url: Address = None
+    """Another host: the sandbox, a proxy. None, and never blank text: the real Nobitex."""
     sandbox: bool = False
 
 
-class RiskSection(BaseModel):
-    """The section ``risk``: limits that are consulted before every order. None: no limit."""
+class RiskSection(RiskSettings):
+    """The section ``risk``: the core's limits, consulted before every order. None: no limit.
 
-    model_config = _MODEL
+    The keys of ``max_position`` are base currencies (``BTC``), not pairs: the limit is on what the account holds.
+    """
 
-    max_order_notional: Decimal | None = Field(default=None, gt=0)
-    max_open_orders: int | None = Field(default=None, ge=1)
-    max_orders_per_minute: int | None = Field(default=None, ge=1)
-    max_position: dict[str, Decimal] = Field(default_factory=dict)
-    price_collar_percent: Decimal | None = Field(default=None, gt=0)
+    @field_validator("max_position")
+    @classmethod
+    def _no_pairs(cls, limits: Mapping[str, object]) -> Mapping[str, object]:
+        """Refuse a pair without a separator: such a limit would never be looked at."""
+        for name in limits:
+            if _PAIR.fullmatch(name):
+                raise ValueError(f"base currencies such as BTC, {name} is a pair")
+        return limits
 
 
 class EngineSettings(BaseModel):
@@ -94,9 +130,7 @@ def load_engine_settings(config: Mapping[str, Any] | None) -> EngineSettings:
     try:
         return EngineSettings.model_validate(dict(config or {}))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{key}: {first['msg']}", field=key) from None
+        raise translated(error, EngineSettings) from None
 
 
 def core_config(settings: EngineSettings) -> dict[str, Any]:
@@ -104,7 +138,9 @@ def core_config(settings: EngineSettings) -> dict[str, Any]:
     engine, exchange = settings.execution_engine, settings.exchange
     gateway: dict[str, Any] = {"timeout_seconds": exchange.timeout, "read_retries": exchange.max_retries}
     if engine.exchange_adapter == "mock":
-        gateway["name"] = "paper"
+        # Of its own for each journal: one that is shared holds orders that the journal knows nothing of.
+        journal = PurePath(engine.journal_path)
+        gateway |= {"name": "paper", "paper": {"path": str(journal.with_name(f"{journal.stem}_paper.db"))}}
     else:
         gateway |= {
             "name": "nobitex",
@@ -137,6 +173,41 @@ def core_config(settings: EngineSettings) -> dict[str, Any]:
         "transaction_log": {"path": engine.transaction_log_path},
     }
     return merge(config, settings.core)
+
+
+_ENGINE_NAMES: Final[Mapping[str, str]] = {
+    "gateway.api_key": "exchange.api_key",
+    "gateway.api_secret": "exchange.api_secret",
+    "gateway.base_url": "exchange.base_url",
+    "gateway.sandbox": "exchange.sandbox",
+    "journal.url": "execution_engine.journal_path",
+    "transaction_log.path": "execution_engine.transaction_log_path",
+}
+"""What the engine's users call those of the core's settings that may be refused only when they are used."""
+
+
+@contextmanager
+def engine_words(settings: EngineSettings) -> Iterator[None]:
+    """Tell what the core refuses by the name of the setting that was given: the engine's own, or ``core.…``."""
+    try:
+        yield
+    except ConfigurationError as error:
+        field = error.field
+        name = None if field is None else _engine_name(field, settings.core)
+        if field is None or name == field:
+            raise
+        text = re.sub(rf"(^|; ){re.escape(field)}(?=:)", lambda found: f"{found[1]}{name}", str(error))
+        raise ConfigurationError(text, field=name) from error.__cause__
+
+
+def _engine_name(field: str, core: Mapping[str, Any]) -> str:
+    section, *rest = field.split(".")
+    given: object = core
+    for part in (section, *rest):
+        if not isinstance(given, Mapping) or part not in given:
+            return _ENGINE_NAMES.get(field, field)
+        given = given[part]
+    return f"core.{field}"
 
 
 def _secret(value: SecretStr | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,13 +59,20 @@ class TransactionLogger:
         detail = {"symbol": order.symbol, "side": order.side.value, **fill.to_dict()}
         self._log.record_note(client_order_id(order.order_id), "fill", detail, stream="fills")
 
-    def log_phase(self, order_id: str, phase: ExecutionPhase, detail: Mapping[str, Any] | None = None) -> None:
-        """An order entered a phase of its execution."""
-        self._note(order_id, f"phase:{phase.value}", detail)
+    def log_phase(
+        self,
+        order_id: str,
+        phase: ExecutionPhase,
+        detail: Mapping[str, Any] | None = None,
+        *,
+        at: datetime | None = None,
+    ) -> None:
+        """An order entered a phase of its execution; now, unless it is told later than it was (``at``, UTC)."""
+        self._note(order_id, f"phase:{phase.value}", detail, at)
 
-    def log_retry(self, order_id: str, attempt: int, reason: str) -> None:
-        """An order is sent once more, under its one id. ``attempt`` counts from 1."""
-        self._note(order_id, "retry", {"attempt": attempt, "reason": reason})
+    def log_retry(self, order_id: str, attempt: int, reason: str, *, at: datetime | None = None) -> None:
+        """An order is sent once more, under its one id. ``attempt`` counts from 1; ``at`` as for a phase."""
+        self._note(order_id, "retry", {"attempt": attempt, "reason": reason}, at)
 
     def log_result(self, result: ExecutionResult) -> None:
         """What the caller was told."""
@@ -94,5 +102,5 @@ class TransactionLogger:
         if self._own:
             self._log.close_inline()
 
-    def _note(self, order_id: str, kind: str, detail: Mapping[str, Any] | None) -> None:
-        self._log.record_note(client_order_id(order_id), kind, detail)
+    def _note(self, order_id: str, kind: str, detail: Mapping[str, Any] | None, at: datetime | None = None) -> None:
+        self._log.record_note(client_order_id(order_id), kind, detail, at=at)

@@ -78,6 +78,13 @@ def parse_timeout(timeout: object, default: float) -> float:
     return float(seconds)
 
 
+def parse_stop_timeout(timeout: object, default: float) -> float:
+    """Seconds that a stop may take, 0 among them; the default for None. Raises InvalidOrder."""
+    if isinstance(timeout, (int, float, Decimal)) and not isinstance(timeout, bool) and timeout == 0:
+        return 0.0
+    return parse_timeout(timeout, default)
+
+
 def core_params(order: Order) -> dict[str, Any]:
     """The core's parameters for an order. Raises InvalidOrder."""
     if not isinstance(order, Order):

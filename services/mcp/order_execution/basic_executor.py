@@ -50,7 +50,7 @@ from .models import (
     ReconciliationReport,
 )
 from .order_memory import OrderMemory
-from .parameters import OrderIds, parse_deadline, parse_request
+from .parameters import OrderIds, check_order_id, parse_deadline, parse_request
 from .pretrade import check_traits, quantise
 from .resolving import ref_of
 from .statistics import Outcomes, outcome_of, quantile
@@ -312,6 +312,7 @@ class BasicOrderExecutor(OrderExecutionInterface):
         return self._submission.stop(self._remembered(order_id)).state.is_final
 
     def _remembered(self, order_id: str) -> Order:
+        check_order_id(order_id)
         order = self._memory.get(order_id)
         if order is None:
             raise OrderNotFound(order_id)
@@ -385,13 +386,15 @@ class BasicOrderExecutor(OrderExecutionInterface):
         return "matched" if (after.state, after.filled) == (before.state, before.filled) else "mismatched"
 
     def events(self) -> AsyncIterator[OrderEvent]:
-        """Every state change and fill that this executor's own calls bring to light."""
+        """Every state change and fill that this executor's own calls bring to light. Raises ExecutorClosed."""
+        if self._closed:
+            raise ExecutorClosed
         return self._memory.subscribe()
 
     async def halt(self, reason: str) -> None:
         """Refuse new orders until ``resume()``; not remembered over a restart."""
-        if not reason:
-            raise InvalidOrder("reason", "why the executor is halted, in a few words")
+        if not isinstance(reason, str) or not reason:
+            raise InvalidOrder("reason", "why the executor is halted, in a few words", got=reason)
         self._halted = reason
 
     async def resume(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -33,6 +33,7 @@ NOT_RETRYABLE: Final = frozenset(
 RETRYABLE: Final = tuple(category for category in ErrorCategory if category not in NOT_RETRYABLE)
 WARNING_THRESHOLD: Final = 10.0
 _MODEL: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_CURRENCY: Final = re.compile(r"[A-Z0-9]{1,20}")
 _PASSWORD: Final = re.compile(r"(?P<before>://[^/@:]*:)(?P<password>[^/@]+)(?=@)")
 
 
@@ -49,6 +50,13 @@ def _exact(value: object) -> object:
 
 def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _no_blank(value: object) -> object:
+    """Refuse blank text in the place of a path: it would mean the working directory."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("a path; None, where there shall be none")
+    return value
 
 
 def _category(value: object) -> object:
@@ -70,9 +78,37 @@ def _addresses(value: object) -> object:
     return value
 
 
+def _currency(name: object) -> str:
+    """Read a currency, upper case however it is written; a pair would limit nothing, since orders have none."""
+    text = str(name).strip().upper()
+    if not _CURRENCY.fullmatch(text):
+        raise ValueError("a base currency such as BTC")
+    return text
+
+
 def _currencies(value: object) -> object:
-    """Currencies are upper case, however they are written."""
-    return {str(name).upper(): item for name, item in value.items()} if isinstance(value, Mapping) else value
+    """Refuse a currency that is given twice, as BTC and as btc: one of the two limits would not hold."""
+    if isinstance(value, Mapping):
+        names = [str(name).strip().upper() for name in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"each currency once, {name} is given twice")
+    return value
+
+
+def _host(value: object) -> object:
+    """Refuse blank text: it is what a variable that is not set becomes, and would mean the real exchange."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("http://… or https://…; None stands for the exchange's own host")
+    return value
+
+
+def _is_address(url: str) -> bool:
+    """Whether a base address can be connected to, its port included."""
+    try:
+        return re.match(r"https?://[^/\s]", url) is not None and urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _number(value: object) -> float | None:
@@ -98,7 +134,8 @@ Float = Annotated[float, BeforeValidator(_no_bool)]
 Int = Annotated[int, BeforeValidator(_no_bool)]
 Amount = Annotated[Decimal, BeforeValidator(_exact)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
-Address = Annotated[str | None, BeforeValidator(_blank_is_none)]
+Address = Annotated[str | None, BeforeValidator(_host)]
+Currency = Annotated[str, BeforeValidator(_currency)]
 
 
 class _Section(BaseModel):
@@ -149,7 +186,11 @@ class GatewaySettings(_Section):
             raise ValueError(
                 "exchange: expected ccxt's id of an exchange, such as 'binance', with the gateway ccxt"
             )
-        if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
+        alone = [name for name in ("exchange", "base_url", "sandbox", "api_key") if getattr(self, name)]
+        if alone and "name" not in self.model_fields_set:
+            # Orders would go to the paper exchange, unnoticed.
+            raise ValueError(f"name: expected nobitex or ccxt beside {alone[0]}; paper, where that is meant")
+        if self.base_url is not None and not _is_address(self.base_url):
             raise ValueError("base_url: expected http://… or https://…")
         return self
 
@@ -286,10 +327,10 @@ class RiskSettings(_Section):
     """Orders that are not final."""
     max_orders_per_minute: Int | None = Field(default=None, ge=1)
     """Orders placed in any 60 seconds."""
-    max_position: Annotated[dict[str, Annotated[Amount, Field(ge=0)]], BeforeValidator(_currencies)] = Field(
+    max_position: Annotated[dict[Currency, Annotated[Amount, Field(ge=0)]], BeforeValidator(_currencies)] = Field(
         default_factory=dict
     )
-    """Base currency → most that the account may hold, open buys included."""
+    """Base currency, such as BTC and never a pair → most that the account may hold, open buys included."""
     price_collar_percent: Amount | None = Field(default=None, gt=0)
     """How far a limit price may be from the last price."""
 
@@ -297,7 +338,7 @@ class RiskSettings(_Section):
 class TransactionLogSettings(_Section):
     """The JSON lines for people and audits."""
 
-    path: Path | None = Path("data/transactions")
+    path: Annotated[Path | None, BeforeValidator(_no_blank)] = Path("data/transactions")
     """Directory of the files; None: no transaction log."""
 
 

@@ -16,6 +16,8 @@ from .errors import ConfigurationError
 SECRET_FIELDS: Final = frozenset({"api_key", "api_secret", "urls", "url", "base_url"})
 """Fields whose values are not shown: keys, and addresses in which a password may stand."""
 SHOWN_MAX: Final = 60
+_KEY: Final = "[key]"
+"""What pydantic adds to the path of a key that is wrong itself."""
 _NOT_A_TABLE: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
 
 
@@ -27,7 +29,7 @@ def translated(error: ValidationError, model: type[BaseModel]) -> ConfigurationE
 
 def _describe(problem: Any, model: type[BaseModel]) -> tuple[str, str]:
     """(dotted path, what is wrong)."""
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if part != _KEY]
     path = ".".join(location) or "configuration"
     if problem["type"] == "extra_forbidden":
         return path, f"there is no such setting{did_you_mean(path, model)}"

@@ -27,7 +27,7 @@ from .policies import breaker_policy, make_limiter, retry_policy, risk_limits
 from .pretrade import RiskGuard
 from .registry import OrderRegistry
 from .resolving import Resolver
-from .retry import RetryBudget, poll_delay
+from .retry import RetryBudget, RetryPolicy, poll_delay
 from .streaming import StreamFollower
 from .submission import Doubt, KillSwitch, Submission
 from .tracking import Tracker
@@ -106,6 +106,11 @@ class Core:
         )
         self.funds = Funds(self.wire, clock)
         self.guard = RiskGuard(risk_limits(settings.risk), clock.monotonic)
+        self._wire_phases(policy)
+        self._listen()
+
+    def _wire_phases(self, policy: RetryPolicy) -> None:
+        settings, ports, clock = self.settings, self.ports, self.ports.clock
         self.resolver = Resolver(self.wire, self.registry, clock, ports.rng, policy, self.budget, ports.alerts)
         self.submission = Submission(
             self.wire,
@@ -148,7 +153,6 @@ class Core:
             settle=ports.gateway.traits.settle,
         )
         self.resolver.connect(self.submission, self._count_resend, self._found)
-        self._listen()
 
     def _listen(self) -> None:
         self.registry.listen(self.funds.hear)

@@ -17,6 +17,7 @@ from .gateways.base import IdScope, ListScope
 from .gateways.ccxt.row import Row
 from .gateways.ccxt.rows import TABLE
 from .models import to_plain
+from .standard_output import make_console, reader_may_leave
 
 UNIQUE: Final = {
     IdScope.NONE: "no",
@@ -155,13 +156,12 @@ def _show(found: Sequence[Promise], others: Sequence[str], *, terminal: bool) ->
         for exchange in others:
             sys.stdout.write(f"{exchange}\t{CONSERVATIVE}\n")
         return
-    from rich.console import Console  # noqa: PLC0415 - only for people
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415 - only for people
 
     table = Table(*HEAD, title="What holds on which exchange")
     for promise in found:
         table.add_row(*cells(promise))
-    console = Console()
+    console = make_console()
     console.print(table)
     if len(found) == 1:
         console.print("\n".join(_bullets(found[0])), markup=False)
@@ -188,11 +188,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"ccxt has no exchange {', '.join(missing)}")
         others = known if arguments.all else unknown
     found = [promise for promise in promises() if not wanted or promise.exchange in wanted]
-    if arguments.json:
-        told = {"exchanges": [promise.to_dict() for promise in found], "conservative": others}
-        sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    else:
-        _show(found, others, terminal=sys.stdout.isatty())
+    with reader_may_leave():
+        if arguments.json:
+            told = {"exchanges": [promise.to_dict() for promise in found], "conservative": others}
+            sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        else:
+            _show(found, others, terminal=sys.stdout.isatty())
     return 0
 
 

@@ -64,6 +64,12 @@ class OrderIds:
         return f"{number:032x}"
 
 
+def check_order_id(order_id: object) -> None:
+    """Refuse what cannot be an id: None of a call that failed, above all. Raises InvalidOrder."""
+    if not isinstance(order_id, str):
+        raise InvalidOrder("order_id", "a text, as execute_order returned it", got=order_id)
+
+
 def parse_request(params: Mapping[str, Any], new_id: str) -> OrderRequest:
     """Validate ``order_params``; ``new_id`` is used where they carry no ``client_order_id``.
 

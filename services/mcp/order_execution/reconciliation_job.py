@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from .reconciliation import PERIODS, AlertThresholds, Progress
 from .reconciliation_report import ReportFile
 from .reconciliation_settings import JobSettings, load_job_settings, read_job_config
 from .reliable_executor import ReliableOrderExecutor
+from .standard_output import make_console, reader_may_leave
 
 if TYPE_CHECKING:
     from apscheduler.events import JobExecutionEvent
@@ -77,8 +79,11 @@ class ReconciliationJob:
         self._clock = clock or SystemClock()
         self._runner = runner or self._reconcile
         self._stopped: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._running: asyncio.Task[None] | None = None
         reporting = self.settings.reporting
+        if reporting.file.is_dir():  # so is blank text: the working directory
+            raise _no_report_file(reporting.file, "a directory")
         self.reports = ReportFile(reporting.file, self._clock, history_days=reporting.history_days)
 
     # ---- once -------------------------------------------------------------------------------------------------
@@ -88,9 +93,10 @@ class ReconciliationJob:
     ) -> ReconciliationReport:
         """Reconcile once, over the schedule's period unless another is given, and keep the report.
 
-        Raises ExchangeUnavailable when the exchange does not answer, JournalError, ConfigurationError, and OSError
-        when the report cannot be written.
+        Raises ExchangeUnavailable when the exchange does not answer, JournalError, ConfigurationError (also where
+        no report could be written, before anything is asked), and OSError when the report cannot be written.
         """
+        await asyncio.to_thread(_make_directory, self.reports.path)
         report = await self._runner(period or self.settings.schedule.interval, progress)
         await self.reports.append(report)
         return report
@@ -141,13 +147,18 @@ class ReconciliationJob:
             raise RuntimeError("start() blocks, and an event loop is running here: await job.serve() instead")
 
     def stop(self) -> None:
-        """End ``serve()``: no further run begins, and one that is under way may finish, within limits."""
-        if self._stopped is not None:
-            self._stopped.set()
+        """End ``serve()``: no further run begins, and one that is under way may finish, within limits.
+
+        May be called from any thread, as ``start()`` blocks its own.
+        """
+        loop, stopped = self._loop, self._stopped
+        if loop is not None and stopped is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and the job with it
+                loop.call_soon_threadsafe(stopped.set)
 
     async def serve(self) -> None:
         """Run the schedule until ``stop()``, SIGTERM or SIGINT."""
-        self._stopped = asyncio.Event()
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         scheduler = self.make_scheduler()
         with _on_signals(lambda number: self.stop()):
             scheduler.start()
@@ -244,6 +255,20 @@ class ReconciliationJob:
             _logger.error("the reconciliation that was under way does not end")
 
 
+def _make_directory(file: Path) -> None:
+    """See that a report can be written, before a reconciliation is made for it. Raises ConfigurationError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_report_file(file, error.strerror or type(error).__name__) from error
+    if not os.access(file.parent, os.W_OK | os.X_OK) or (file.exists() and not os.access(file, os.R_OK)):
+        raise _no_report_file(file, "no permission")
+
+
+def _no_report_file(file: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(f"reporting.file: {file} cannot be written: {why}", field="reporting.file")
+
+
 def _hear(event: JobExecutionEvent) -> None:
     """Tell what the scheduler would keep to itself; the job's own failures are told by the job."""
     error = getattr(event, "exception", None)
@@ -318,10 +343,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python would exit with 1, which means something else here.
         _logger.exception("a defect")
         return EXIT_DEFECT
-    if options.json:
-        sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
-    else:
-        show(report, job.settings.reporting.file)
+    with reader_may_leave():
+        if options.json:
+            sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
+        else:
+            show(report, job.settings.reporting.file)
     return EXIT_CLEAN if report.is_clean else EXIT_DISCREPANCIES
 
 
@@ -347,10 +373,9 @@ async def _with_progress(job: ReconciliationJob, period: str | None) -> Reconcil
     """Show progress on stderr, where that is a terminal."""
     if not sys.stderr.isatty():
         return await job.run_reconciliation(period)
-    from rich.console import Console  # noqa: PLC0415 - only for people
-    from rich.progress import Progress as Bar  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415 - only for people
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    with Bar(console=make_console(stderr=True), transient=True) as bar:
         line = bar.add_task("Comparing orders", total=None)
         return await job.run_reconciliation(
             period, progress=lambda done, total: bar.update(line, completed=done, total=total)
@@ -368,11 +393,10 @@ def summary_line(report: ReconciliationReport) -> str:
 
 def show(report: ReconciliationReport, file: Path) -> None:
     """Print the report for people."""
-    from rich.console import Console  # noqa: PLC0415 - only for people
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415 - only for people
 
     # What exchanges and users named is text, never markup, and a path is not broken into lines.
-    console = Console(markup=False, highlight=False, soft_wrap=True, emoji=False)
+    console = make_console(markup=False, highlight=False, soft_wrap=True, emoji=False)
     table = Table(title=f"Reconciliation, {report.period}", show_header=False)
     for name in ("total", "matched", "mismatched", "missing", "extra", "unresolved"):
         table.add_row(name, str(getattr(report, f"{name}_orders")))

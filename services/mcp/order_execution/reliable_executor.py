@@ -39,7 +39,7 @@ from .models import (
     ReconciliationReport,
 )
 from .monitoring import log_execution_time
-from .parameters import OrderIds, parse_deadline, parse_request
+from .parameters import OrderIds, check_order_id, parse_deadline, parse_request
 from .policies import check_policies
 from .pretrade import trades_at_once
 from .reconciling import reconcile
@@ -303,7 +303,8 @@ class ReliableOrderExecutor(OrderExecutionInterface):
     # ---- following ----------------------------------------------------------------------------------------
 
     async def get_order_status(self, order_id: str) -> Order:
-        """Return the order as it is known now, ahead of the journal should that fail. Raises OrderNotFound."""
+        """Return the order as it is known now, even ahead of the journal. Raises OrderNotFound, InvalidOrder."""
+        check_order_id(order_id)
         core = await self._opened()
         order = await core.registry.find(order_id)
         if order is None:
@@ -427,8 +428,8 @@ class ReliableOrderExecutor(OrderExecutionInterface):
 
     async def halt(self, reason: str) -> None:
         """Refuse new orders until ``resume()``, also after a restart; cancels and queries go on."""
-        if not reason:
-            raise InvalidOrder("reason", "why the executor is halted, in a few words")
+        if not isinstance(reason, str) or not reason:
+            raise InvalidOrder("reason", "why the executor is halted, in a few words", got=reason)
         core = await self._opened()
         core.switch.reason = reason
         core.ports.alerts.raise_alert(Level.CRITICAL, "halt", "the executor is halted", reason)

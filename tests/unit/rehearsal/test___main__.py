@@ -59,9 +59,25 @@ def test_a_signal_stops_it_cleanly(tmp_path: Path, number: signal.Signals) -> No
             assert process.poll() is None
         process.send_signal(number)
         said, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (128 + number, "")
+    assert process.returncode == 128 + number
+    assert errors == "rehearsal: stopping; the same once more ends it at once\n"
     assert "Stopped." in said
     assert not (tmp_path / "here" / "report.html").exists()
+
+
+def test_who_cannot_wait_for_the_end_is_told_no_less(tmp_path: Path) -> None:
+    """A second Ctrl-C ends it, and not with a traceback."""
+    with start(["--orders", "500", "--seconds", "300", "--dir", "here"], tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while "placing" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert "stopping" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in errors
 
 
 def test_it_does_not_mix_with_an_earlier_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,3 +148,15 @@ def test_a_keyring_that_cannot_be_read_is_told(
     with pytest.raises(ConfigurationError, match="no key was found"):
         APIKeyManager(environment={}, env_file=tmp_path / ".env").load()
     assert "the keyring cannot be read: Locked" in caplog.text
+
+
+def test_an_exchange_is_named_in_any_case(tmp_path: Path) -> None:
+    """Its keys are checked for its form all the same; what is no name is refused by name."""
+    keys = manager(tmp_path, NOBITEX_API_KEY="short")
+    found = keys.load(" NoBiTeX ")
+    assert found.exchange == "nobitex"
+    assert not keys.validate(found).valid
+    assert found.as_settings() == {"api_key": "short"}
+    for bad in ("", " ", None, 5):
+        with pytest.raises(ConfigurationError, match="exchange: expected a name"):
+            keys.load(bad)  # type: ignore[arg-type]

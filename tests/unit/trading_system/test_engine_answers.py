@@ -138,7 +138,7 @@ def test_a_risk_manager_that_fails_forbids(world: EngineWorld) -> None:
     assert world.exchange.submits == []
 
 
-@pytest.mark.parametrize("changed", [{"price": "50001"}, {"quantity": "0.2"}, {"price": None}, {"post_only": 1}])
+@pytest.mark.parametrize("changed", [{"price": "50001"}, {"quantity": "0.2"}, {"price": None}, {"post_only": True}])
 def test_the_same_id_with_other_parameters_is_not_called_failed(
     world: EngineWorld, changed: dict[str, Any]
 ) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,44 @@ async def test_seven_days_are_told_again_at_the_start(tmp_path: Path) -> None:
     """A position manager that lost its file a weekend ago is whole again."""
     async with setting(tmp_path) as it:
         assert it.executor.clock.now() - it.follower._since - CATCH_UP < timedelta(seconds=10)
+
+
+async def test_catching_up_that_a_stop_overtakes_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal is closed by then. Nobody is woken, and what happens until the end is taken in."""
+    sink = Titles()
+    async with setting(tmp_path, sink) as it:
+
+        async def orders_since(since: datetime) -> AsyncIterator[CoreOrder]:
+            it.follower.expect_end()
+            raise JournalError("the journal is not open")
+            yield
+
+        monkeypatch.setattr(it.executor, "orders_since", orders_since)
+        it.follower.start()
+        await it.fill("a")
+        await until(lambda: it.positions.told == ["a"])
+    assert sink.alerts == []
+    assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
+
+
+async def test_an_order_that_filled_without_its_trades_is_not_passed_over(tmp_path: Path) -> None:
+    """An exchange tells trades of a few days only. Nothing is made up: somebody is told what the position lacks."""
+    sink = Titles()
+    async with setting(tmp_path, sink) as it:
+        it.exchange.carry_fills = False
+        it.follower.start()
+        await it.executor.execute_order({**PARAMS, "client_order_id": "a"})
+        it.exchange.fill("X1", "0.1")
+        it.exchange.trades_listed.clear()
+        await until(lambda: bool(sink.alerts))
+        (alert,) = sink.alerts
+        assert alert.title.startswith("the position of BTC/USD lacks 0.1")
+        assert "order a (buy" in alert.body
+        assert it.positions.told == []
+        order = await it.executor.get_order_status("a")
+        it.follower._check_told(order)
+        it.follower._check_told(replace(order, filled=Decimal(0)))
+        assert it.follower._lacking == {}
+    assert len(sink.alerts) == 1

@@ -275,3 +275,25 @@ def until_dead(thread: LoopThread) -> None:
     assert thread._thread is not None
     thread._thread.join(10)
     assert not thread._thread.is_alive()
+
+
+def test_a_thread_that_has_not_ended_is_not_forgotten() -> None:
+    """What it holds open could never be released: a further start is refused until it has ended."""
+    gate = threading.Event()
+
+    async def slow() -> None:
+        await asyncio.to_thread(gate.wait, 10)
+
+    thread = LoopThread("test", slow)
+    thread.start()
+    with pytest.raises(TimeoutError):
+        thread.stop(0.01)
+    assert not thread.ended
+    with pytest.raises(EngineDied, match="has not ended"):
+        thread.start()
+    gate.set()
+    thread.stop(10)
+    assert thread.ended
+    thread.start()
+    assert thread.call(answer(1), 5) == 1
+    thread.stop(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.mcp.order_execution import ErrorCategory
-from services.mcp.order_execution.errors import ConfigurationError, JournalLocked
+from services.mcp.order_execution.errors import ConfigurationError, InvalidOrder, JournalLocked
 from services.mcp.order_execution.gateways.base import NotSent, Rejected
 from tests.unit.trading_system.engine_world import QUICK, EngineWorld, kill_the_thread, limit, until
 from trading_system.execution import (
@@ -22,12 +23,14 @@ from trading_system.execution import (
     ExecutionPhase,
     NobitexExecutionEngine,
     Order,
+    OrderFill,
     OrderForbidden,
     OrderSide,
     OrderStatus,
     OrderType,
     PositionBook,
 )
+from trading_system.execution.translation import client_order_id
 
 
 def test_an_accepted_order_is_a_success_in_the_last_phase(world: EngineWorld) -> None:
@@ -269,3 +272,150 @@ def test_without_keys_nobitex_is_refused_before_anything_starts(
         engine.start()
     assert not engine.is_running
     engine.stop()
+
+
+@pytest.mark.parametrize("bad", ["x", -1, float("nan"), True, []])
+def test_a_bad_timeout_stops_nothing(world: EngineWorld, bad: object) -> None:
+    """It is named, and the engine goes on: half stopped, nobody could ever release what it holds."""
+    engine = world.engine()
+    with pytest.raises(InvalidOrder, match="timeout: expected"):
+        engine.stop(bad)  # type: ignore[arg-type]
+    assert engine.is_running
+    assert engine.execute_order(limit()).success
+    engine.stop(0)
+    assert not engine.is_running
+
+
+def test_a_start_lets_go_of_what_a_stop_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that did not end in time still holds journal and exchange: it is ended before another begins."""
+    monkeypatch.setattr("trading_system.execution.nobitex_engine.START_SECONDS", 0.2)
+    section = {
+        "exchange_adapter": "mock",
+        "journal_path": str(tmp_path / "j.db"),
+        "positions_path": None,
+        "transaction_log_path": None,
+        "stop_timeout": 0.1,
+    }
+    engine = NobitexExecutionEngine({"execution_engine": section})
+    engine.start()
+    gate = threading.Event()
+    core = engine._executor
+    assert core is not None
+    close = core.close
+
+    async def slow() -> None:
+        gate.wait(10)
+        await close()
+
+    monkeypatch.setattr(core, "close", slow)
+    with pytest.raises(TimeoutError):
+        engine.stop(0)
+    assert not engine.is_running
+    with pytest.raises(EngineDied, match="has not ended"):
+        engine.start()
+    gate.set()
+    monkeypatch.setattr("trading_system.execution.nobitex_engine.START_SECONDS", 10.0)
+    engine.start()
+    order = Order("btc-usdt", OrderSide.BUY, OrderType.MARKET, "0.001")
+    assert engine.execute_order(order).success
+    engine.stop()
+
+
+def test_a_limit_on_a_position_holds(tmp_path: Path) -> None:
+    """By the base currency; what looks like a limit and would be none is refused before anything starts."""
+    section = {
+        "exchange_adapter": "mock",
+        "journal_path": str(tmp_path / "j.db"),
+        "positions_path": None,
+        "transaction_log_path": None,
+    }
+    for pair in ("btc-usdt", "BTC/USDT", "BTCUSDT"):
+        with pytest.raises(ConfigurationError, match=r"risk\.max_position"):
+            NobitexExecutionEngine({"execution_engine": section, "risk": {"max_position": {pair: "0.001"}}})
+    with NobitexExecutionEngine(
+        {"execution_engine": section, "risk": {"max_position": {"btc": "0.001"}}}
+    ) as engine:
+        result = engine.execute_order(Order("btc-usdt", OrderSide.BUY, OrderType.LIMIT, "0.5", "60000"))
+    assert result.failed
+    assert "max_position" in (result.error_message or "")
+
+
+def test_an_order_is_told_of_in_the_engines_words(world: EngineWorld) -> None:
+    """Its amount is the caller's quantity."""
+    message = world.engine().execute_order(limit(quantity="0.00000001")).error_message or ""
+    assert message.startswith("quantity: expected a multiple of")
+
+
+def test_a_fill_is_told_under_the_same_order_id_in_every_life(world: EngineWorld) -> None:
+    """Who counts each trade of each order once must not count it twice after a restart."""
+    keeper: dict[tuple[str, str], Decimal] = {}
+
+    class Keeper:
+        def apply_fill(self, symbol: str, side: OrderSide, fill: OrderFill, order_id: str) -> None:
+            """Count it."""
+            keeper[order_id, fill.trade_id] = fill.quantity
+            told.append(order_id)
+
+    told: list[str] = []
+    given = str(uuid.UUID(int=7))
+    first = world.engine(positions=Keeper())
+    first.execute_order(limit(given))
+    world.exchange.fill("X1", "0.1")
+    until(lambda: len(told) == 1)
+    first.stop()
+    second = world.engine(positions=Keeper())
+    until(lambda: len(told) == 2)
+    assert keeper == {(client_order_id(given), "T1"): Decimal("0.1")}
+    known = second.get_order(told[0])
+    assert known is not None
+    assert known.filled_quantity == Decimal("0.1")
+
+
+def test_phases_stand_where_they_were(world: EngineWorld) -> None:
+    """Also the commit, which is written down by who follows the events; and an error is one by its kind."""
+    world.exchange.script.append("fill")
+    engine = world.engine()
+    market = Order("BTC/USD", OrderSide.BUY, OrderType.MARKET, "0.1", order_id="m1")
+    assert engine.execute_order(market).success
+    until(lambda: "phase:commit" in [entry["kind"] for entry in engine.get_order_history("m1")])
+    kinds = [entry["kind"] for entry in engine.get_order_history("m1")]
+    assert kinds.index("phase:pre_commit") < kinds.index("phase:commit") < kinds.index("accepted")
+    engine.execute_order(limit("o2", quantity="0.00000001"))
+    assert "error" in [entry["kind"] for entry in engine.get_order_history("o2")]
+
+
+def test_a_stop_takes_no_longer_than_it_was_given(tmp_path: Path) -> None:
+    """It waits for no order in flight, and for nobody who hangs on a fill, whatever other stops are given."""
+    world = EngineWorld(tmp_path, confirmation={"poll_interval_seconds": 0.1, "close_timeout_seconds": 60})
+    gate = threading.Event()
+
+    class Hanging:
+        def apply_fill(self, symbol: str, side: OrderSide, fill: OrderFill, order_id: str) -> None:
+            """Wait for something that does not come."""
+            told.append(order_id)
+            gate.wait(60)
+
+    told: list[str] = []
+    world.exchange.script.extend(["fill", "hang"])
+    engine = world.engine(positions=Hanging())
+    assert engine.execute_order(limit("filled")).success
+    until(lambda: told == ["filled"])
+    with ThreadPoolExecutor(1) as pool:
+        flying = pool.submit(engine.execute_order, limit("flying"))
+        until(lambda: len(world.exchange.submits) == 2)
+        started = time.monotonic()
+        engine.stop(0)
+        took = time.monotonic() - started
+        gate.set()
+        assert flying.result(10).unresolved
+    assert took < 10
+
+
+@pytest.mark.parametrize("reason", [5, None, "", RuntimeError("the exception that was caught")])
+def test_a_halt_without_words_breaks_nothing(world: EngineWorld, reason: object) -> None:
+    """It is refused by name, before anything is written; the engine goes on."""
+    engine = world.engine()
+    with pytest.raises(InvalidOrder, match="reason: expected"):
+        engine.halt(reason)  # type: ignore[arg-type]
+    assert engine.execute_order(limit()).success
+    assert engine.cancel_order("o1")

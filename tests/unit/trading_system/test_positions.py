@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -104,4 +105,41 @@ def test_a_disk_that_fails_is_named_also_where_it_ended_the_transaction_itself(
     for _ in range(2):
         book.apply_fill("BTC/USDT", B, fill("t1", "1", "100"), "o1")
     assert book.position("BTC/USDT").quantity == 1
+    book.close()
+
+
+def test_a_trade_with_oneself_moves_the_position_both_ways() -> None:
+    """Exchanges give it one id, for the buyer and for the seller; each side counts, and each once."""
+    book = PositionBook()
+    for side, order in ((B, "a"), (S, "b"), (B, "a"), (S, "b")):
+        book.apply_fill("BTC/USDT", side, fill("7", "1", "100", "0.5"), order)
+    assert book.position("BTC/USDT") == Position("BTC/USDT", Decimal(0), Decimal(0), Decimal(0))
+    assert book.fees("BTC/USDT") == {"USDT": Decimal(1)}
+    book.close()
+
+
+def test_a_file_without_sides_counts_nothing_again(tmp_path: Path) -> None:
+    """It was written by an earlier version; its trades are told again after the start, like all of a week."""
+    path = tmp_path / "p.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(
+            "CREATE TABLE trades (symbol TEXT NOT NULL, trade_id TEXT NOT NULL, order_id TEXT NOT NULL, "
+            "PRIMARY KEY (symbol, trade_id)) WITHOUT ROWID"
+        )
+        old.execute(
+            "CREATE TABLE positions (symbol TEXT PRIMARY KEY, quantity TEXT NOT NULL, average_entry TEXT NOT NULL, "
+            "realised_profit TEXT NOT NULL) WITHOUT ROWID"
+        )
+        old.execute("INSERT INTO trades VALUES ('BTC/USDT', '1', 'o')")
+        old.execute("INSERT INTO positions VALUES ('BTC/USDT', '1', '100', '0')")
+        old.commit()
+    for _ in range(2):
+        book = PositionBook(path)
+        book.apply_fill("BTC/USDT", B, fill("1", "1", "100"), "o")
+        book.apply_fill("BTC/USDT", S, fill("1", "1", "100"), "o")
+        assert book.position("BTC/USDT").quantity == Decimal(1)
+        book.close()
+    book = PositionBook(path)
+    book.apply_fill("BTC/USDT", S, fill("2", "1", "100"), "o")
+    assert book.position("BTC/USDT").quantity == Decimal(0)
     book.close()

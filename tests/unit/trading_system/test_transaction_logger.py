@@ -35,19 +35,20 @@ def test_one_orders_history_is_given_back_in_order(tmp_path: Path) -> None:
     log.close()
     log.close()
     history = log.get_order_history("o")
-    assert [entry.get("kind", entry.get("error")) for entry in history] == [
+    assert [entry["kind"] for entry in history] == [
         "created",
         "phase:pre_commit",
         "submitted",
         "retry",
-        "TimeoutError",
+        "error",
         "fill",
         "updated",
         "result:success",
     ]
     assert {path.name.split("-2")[0] for path in tmp_path.iterdir()} == {"orders", "fills", "errors"}
     error = next(entry for entry in history if entry["log"] == "errors")
-    assert (error["phase"], error["detail"]) == ("commit", {"message": "no answer", "attempt": 1})
+    assert (error["phase"], error["error"]) == ("commit", "TimeoutError")
+    assert (error["kind"], error["detail"]) == ("error", {"message": "no answer", "attempt": 1})
     assert result.to_dict()["outcome"] == "success"
 
 

@@ -10,7 +10,13 @@ import pytest
 from services.mcp.order_execution.errors import InvalidOrder
 from services.mcp.order_execution.parameters import parse_request
 from trading_system.execution.orders import Order, OrderSide, OrderStatus, OrderTimeInForce, OrderType
-from trading_system.execution.translation import client_order_id, core_params, parse_timeout, unified_symbol
+from trading_system.execution.translation import (
+    client_order_id,
+    core_params,
+    parse_stop_timeout,
+    parse_timeout,
+    unified_symbol,
+)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +105,27 @@ def test_a_text_in_the_place_of_an_enum_is_refused_by_name(field: str) -> None:
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "x", True, None])
 def test_a_quantity_that_is_no_number_above_zero_is_refused_when_the_order_is_made(bad: object) -> None:
     """Long before anything is sent."""
-    if bad is None:
-        order = Order("btc-usdt", OrderSide.BUY, OrderType.MARKET, bad)  # type: ignore[arg-type]
-        with pytest.raises(InvalidOrder, match="amount"):
-            parse_request(core_params(order), new_id="n")
-        return
     with pytest.raises(InvalidOrder, match="quantity"):
         Order("btc-usdt", OrderSide.BUY, OrderType.MARKET, bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [("timestamp", "x"), ("timestamp", -1), ("timestamp", True), ("timestamp", 1.5), ("post_only", "no")],
+)
+def test_what_an_order_cannot_mean_is_refused_when_it_is_made(field: str, bad: object) -> None:
+    """The text no counts as true, were it taken."""
+    with pytest.raises(InvalidOrder) as caught:
+        Order("btc-usdt", OrderSide.BUY, OrderType.LIMIT, 1, 2, **{field: bad})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_a_stop_may_take_no_time_at_all() -> None:
+    """Unlike an order."""
+    assert [parse_stop_timeout(given, 7.0) for given in (None, 0, 0.0, "2", 1.5)] == [7, 0, 0, 2, 1.5]
+    for bad in ("x", -1, float("nan"), False, object()):
+        with pytest.raises(InvalidOrder, match=r"timeout: expected"):
+            parse_stop_timeout(bad, 7.0)
 
 
 def test_what_is_no_order_is_refused() -> None:

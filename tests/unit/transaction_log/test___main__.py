@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,14 @@ def test_it_runs_as_a_module(folder: Path) -> None:
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 6
+
+
+def test_an_order_of_the_engine_is_found_under_its_uuid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The engine writes it down without dashes, as the exchange has it."""
+    given = uuid.UUID(int=7)
+    entry = {"at": "2026-02-01T00:00:00+00:00", "order_id": given.hex, "kind": "intent"}
+    (tmp_path / "orders-2026-02-01.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    assert main([str(given), "--path", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["order_id"] == given.hex
+    assert main(["my own name", "--path", str(tmp_path)]) == 1
+    assert "an engine may have made of another" in capsys.readouterr().err

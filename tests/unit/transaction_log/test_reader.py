@@ -61,9 +61,9 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     run_virtual(main)
     assert len(list(tmp_path.glob("*.jsonl"))) == 4
     history = TransactionLogReader(tmp_path).history("a1")
-    assert [(line["log"], line.get("kind") or line["phase"]) for line in history] == [
+    assert [(line["log"], line["kind"]) for line in history] == [
         ("orders", "intent"),
-        ("errors", "submit"),
+        ("errors", "error"),
         ("orders", "fill"),
     ]
     assert {line["order_id"] for line in history} == {"a1"}

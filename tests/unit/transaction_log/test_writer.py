@@ -132,6 +132,7 @@ async def test_orders_fills_and_errors_go_to_their_own_files(tmp_path: Path) -> 
         {
             "at": NOON.isoformat(),
             "order_id": "a1",
+            "kind": "error",
             "phase": "confirm",
             "error": "TimeoutError",
             "detail": {"waited": 3, "amount": "0.00000001"},
@@ -204,6 +205,7 @@ async def test_recording_does_not_wait_for_a_disk_that_hangs(
         {
             "at": NOON.isoformat(),
             "order_id": None,
+            "kind": "error",
             "phase": "transaction_log",
             "error": "dropped",
             "detail": {"records": 20},

@@ -10,13 +10,16 @@ the keys from NOBITEX_API_KEY and NOBITEX_API_SECRET (``--base-url``: those of a
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from services.mcp.order_execution import ConfigurationError, OrderExecutionError
 from trading_system.execution import (
+    EngineDied,
     ExecutionResult,
     NobitexExecutionEngine,
     Order,
@@ -62,26 +65,36 @@ def below(price: Decimal) -> Decimal:
     return (price * Decimal("0.9") / unit).to_integral_value() * unit
 
 
+def a_little() -> Decimal:
+    """An amount from 0.001 to 0.002: Nobitex refuses an order that equals one of the last ten seconds."""
+    return Decimal(random.randint(1_000, 2_000)) / 1_000_000  # noqa: S311 - no secret
+
+
 def run(engine: NobitexExecutionEngine, symbol: str) -> int:
-    """A market order, a limit order that is canceled, and one that a limit of ours refuses."""
+    """A market order, a limit order that is canceled, and one without a price, which is refused."""
     print("A market order")
     market = Order(
         order_id=str(uuid.uuid4()),
         symbol=symbol,
         side=OrderSide.BUY,
         order_type=OrderType.MARKET,
-        quantity="0.001",
+        quantity=a_little(),
         time_in_force=OrderTimeInForce.IOC,
     )
     report(engine.execute_order(market))
     print("The same order once more: the same answer, and no second order")
     report(engine.execute_order(market))
-    print("A limit order below the market, and its cancel")
     known = engine.get_order(market.order_id)
-    price = below(known.average_price if known is not None and known.average_price else Decimal(50_000))
-    limit = Order(symbol=symbol, side=OrderSide.BUY, order_type=OrderType.LIMIT, quantity="0.001", price=price)
-    report(engine.execute_order(limit))
-    print(f"  canceled: {engine.cancel_order(limit.order_id)}")
+    if known is not None and known.average_price:
+        print("A limit order below the market, and its cancel")
+        price = below(known.average_price)
+        limit = Order(
+            symbol=symbol, side=OrderSide.BUY, order_type=OrderType.LIMIT, quantity=a_little(), price=price
+        )
+        report(engine.execute_order(limit))
+        print(f"  canceled: {engine.cancel_order(limit.order_id)}")
+    else:
+        print("No limit order below the market: it did not trade, so where the market is, is not known")
     print("An order without a price")
     broken = Order(symbol=symbol, side=OrderSide.SELL, order_type=OrderType.LIMIT, quantity="0.001")
     report(engine.execute_order(broken))
@@ -99,7 +112,7 @@ def run(engine: NobitexExecutionEngine, symbol: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the example. 0: every order is accounted for, 1: one is unresolved, 2: usage."""
+    """Run the example. 0: every order is accounted for, 1: one is unresolved, 2: usage, 75: no exchange."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapter", choices=("mock", "nobitex"), default="mock")
     parser.add_argument("--symbol", default="btc-usdt")
@@ -109,8 +122,19 @@ def main(arguments: list[str] | None = None) -> int:
     real = given.adapter == "nobitex" and given.base_url is None
     if real and sys.stdin.isatty() and input("This places REAL orders on Nobitex. Type yes: ").strip() != "yes":
         return 2
-    with NobitexExecutionEngine(engine_config(given.adapter, given.base_url, given.data)) as engine:
-        return run(engine, given.symbol)
+    try:
+        with NobitexExecutionEngine(engine_config(given.adapter, given.base_url, given.data)) as engine:
+            return run(engine, given.symbol)
+    except ConfigurationError as error:
+        return give_up(error, 2)
+    except (OrderExecutionError, EngineDied, TimeoutError) as error:
+        return give_up(error, 75)
+
+
+def give_up(error: Exception, code: int) -> int:
+    """Say on one line why it cannot go on; what was placed is in the journal, and resolved by the next run."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -15,17 +15,20 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
 from rich.table import Table
 
 from ..clock import Clock, SystemClock
 from ..errors import ConfigurationError, OrderExecutionError
+from ..standard_output import make_console, reader_may_leave
 from .day import SECONDS, BadDay
 from .report import write_report
 from .run import Options, Rehearsal
 from .view import LineView, LiveView, View
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_KEPT: Final = 0
 EXIT_BROKEN: Final = 1
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     clock = SystemClock()
     directory = options.dir or BASE / clock.now().strftime("%Y%m%dT%H%M%S.%fZ")
-    console = Console(stderr=options.json)
+    console = make_console(stderr=options.json)
     try:
         _make_empty(directory)
         _log_to(directory / "rehearsal.log")
@@ -51,14 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_USAGE)
     except OrderExecutionError as error:
         return _fail(f"{type(error).__name__}: {error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _fail("ended at once; what was open stays in the journal", 128 + signal.SIGINT)
     if report is None:
         console.print(f"Stopped. What was open stays in the journal: {directory}", highlight=False)
         return 128 + stopped_by
     write_report(report, directory)
-    if options.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-    else:
-        show(report, console)
+    with reader_may_leave():
+        if options.json:
+            sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        else:
+            show(report, console)
     return EXIT_KEPT if report["ok"] else EXIT_BROKEN
 
 
@@ -109,6 +115,7 @@ def _cancelled_by_signals(task: asyncio.Task[Any]) -> Any:
 
     def stop(number: int) -> None:
         received.append(number)
+        sys.stderr.write("rehearsal: stopping; the same once more ends it at once\n")
         loop.remove_signal_handler(number)
         task.cancel()
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from ..errors import ConfigurationError, ExchangeUnavailable
+from ..standard_output import reader_may_leave
 from .server import Sandbox
 from .settings import SandboxSettings, WireFaults
 
@@ -89,8 +90,8 @@ async def _serve(sandbox: Sandbox, *, as_json: bool, until_eof: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         async with sandbox:
-            sys.stdout.write(json.dumps(introduction(sandbox)) + "\n" if as_json else greeting(sandbox))
-            sys.stdout.flush()
+            with reader_may_leave():
+                sys.stdout.write(json.dumps(introduction(sandbox)) + "\n" if as_json else greeting(sandbox))
             await (_first(stop) if until_eof else stop.wait())
     finally:
         for number in numbers:

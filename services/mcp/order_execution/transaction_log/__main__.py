@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import orjson
 
+from ..standard_output import reader_may_leave
 from .reader import TransactionLogReader
 
 DEFAULT_PATH: Final = Path("data/transactions")
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None, out: TextIO | None = None) -> int:
         return EXIT_USAGE
     reader = TransactionLogReader(arguments.path)
     try:
-        history = reader.history(arguments.order_id)
+        history = reader.history(arguments.order_id) or reader.history(_without_dashes(arguments.order_id))
     except OSError as error:
         sys.stderr.write(f"the transaction log cannot be read: {error}\n")
         return EXIT_USAGE
@@ -38,14 +40,24 @@ def main(argv: Sequence[str] | None = None, out: TextIO | None = None) -> int:
         sys.stderr.write(f"{reader.damaged} damaged lines were skipped\n")
     if not history:
         sys.stderr.write(f"the transaction log in {arguments.path} knows no order {arguments.order_id}\n")
+        sys.stderr.write("(it knows client order ids, which an engine may have made of another id)\n")
         return EXIT_NOT_FOUND
-    if arguments.json:
-        out.writelines(orjson.dumps(record).decode() + "\n" for record in history)
-    elif out.isatty():
-        _show_table(arguments.order_id, history, out)
-    else:
-        out.writelines("  ".join(cell for cell in _cells(record) if cell) + "\n" for record in history)
+    with reader_may_leave():
+        if arguments.json:
+            out.writelines(orjson.dumps(record).decode() + "\n" for record in history)
+        elif out.isatty():
+            _show_table(arguments.order_id, history, out)
+        else:
+            out.writelines("  ".join(cell for cell in _cells(record) if cell) + "\n" for record in history)
     return EXIT_FOUND
+
+
+def _without_dashes(order_id: str) -> str:
+    """A UUID as exchanges take it: that is how the engine writes it down."""
+    try:
+        return uuid.UUID(order_id).hex
+    except ValueError:
+        return order_id
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -332,6 +332,7 @@ class TransactionLog:
         about = {
             "at": record.at.isoformat(),
             "order_id": record.order_id,
+            "kind": "error",
             "phase": record.phase,
             "error": record.error,
             "detail": record.detail,
