@@ -56,6 +56,7 @@ def test_no_secret_is_left_anywhere(sandbox: Sandbox, tmp_path: Path, caplog: py
                 "retry_delay": 0.05,
                 "order_timeout": 3.0,
                 "confirmation_timeout": 0.5,
+                "circuit_breaker_enabled": False,  # every order shall get as far as it can
             },
             "exchange": {"api_key": key, "api_secret": secret, "base_url": sandbox.base_url, "timeout": 1.0},
             "core": {"gateway": {"settle_seconds": 0.2, "request_expiry_seconds": 0.5}},

@@ -159,8 +159,8 @@ class CapturedGateway(CcxtGateway):
     def know(self, *markets: dict[str, Any]) -> CapturedGateway:
         """Take these for the exchange's markets, one of BTC/USDT unless they are given."""
         self.exchange.set_markets(list(markets) or [market(self.exchange)])
-        self._markets_at = self.fixed.monotonic()
-        self._clock_doubtful = False
+        self.readiness.known()
+        self.readiness.clock_doubtful = False
         return self
 
     def answer(self, script: Script | str | Reply) -> CapturedGateway:

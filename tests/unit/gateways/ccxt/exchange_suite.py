@@ -27,6 +27,7 @@ from services.mcp.order_execution.gateways.base import (
     Unavailable,
     Unknown,
 )
+from services.mcp.order_execution.gateways.ccxt.row import PagerKind, Rates
 from services.mcp.order_execution.gateways.ccxt.rows import TABLE
 from services.mcp.order_execution.models import OrderState, OrderType, Side
 from tests.unit.gateways.ccxt.captured import (
@@ -370,7 +371,10 @@ class ExchangeSuite:
         """A full page has another one behind it; a list whose end is not reached is none."""
         if not self.pages:
             pytest.skip("it is told in one answer")
-        first = [self.row(100 + number, state="canceled") for number in range(PAGE)]
+        row = TABLE[self.exchange]
+        rising = any(call.pager.kind is PagerKind.LATER for call in row.closed_orders)
+        numbers = range(PAGE) if rising else reversed(range(PAGE))
+        first = [self.row(100 + number, state="canceled") for number in numbers]
         pages = [self.closed(first, more=True), self.closed([self.row(99, state="canceled")])]
         made = self.with_small_pages(self.made())
 
@@ -390,7 +394,7 @@ class ExchangeSuite:
         """The same row with pages of a few: how they lead on does not depend on their size."""
         assert made.row is not None
         small = tuple(replace(call, limit=PAGE) for call in made.row.closed_orders)
-        made._reader._row = replace(made.row, closed_orders=small)  # type: ignore[union-attr]
+        made._reader._row = replace(made.row, closed_orders=small, rates=Rates())  # type: ignore[union-attr]
         return made
 
     async def test_trades_are_listed(self) -> None:

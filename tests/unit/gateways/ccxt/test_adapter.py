@@ -127,16 +127,18 @@ def test_the_settings_make_the_gateway() -> None:
     exchange = gateway.exchange
     assert (exchange.apiKey, exchange.secret, exchange.password) == ("the-key", "the-secret", "phrase")
     assert (exchange.timeout, exchange.urls["api"]["rest"]) == (3_000, "http://127.0.0.1:9")
-    assert (gateway.traits.settle, gateway.traits.request_expiry, gateway.rate_limit_share) == (1.0, 2.0, 0.5)
+    assert (gateway.traits.settle, gateway.traits.request_expiry, gateway.rate_limit_share) == (1.0, 4.5, 0.5)
     assert {"the-key", "the-secret", "phrase"} <= set(settings.secrets())
     assert "phrase" not in repr(settings)
 
 
 def test_a_window_is_never_longer_than_the_rows() -> None:
     """An override may shorten what the exchange is told, to a second at the least."""
-    expiry = Expiry(seconds=5.0)
+    expiry = Expiry(seconds=5.0, option="recvWindow")
     assert [window(expiry, value) for value in (None, 60.0, 2.0, 0.1)] == [5.0, 5.0, 1.5, 1.0]
     assert window(None, 3.0) is None
+    assert window(Expiry(seconds=5.0), 2.0) == 5.0  # it cannot be told
+    assert window(Expiry(seconds=5.0, param="deadline", least=3.0), 2.0) == 3.0
     assert made("binance", request_expiry_seconds=2.0).exchange.options["recvWindow"] == 1_500
 
 

@@ -21,6 +21,7 @@ from services.mcp.order_execution.gateways.base import (
     OrderRef,
     Rejected,
     Unavailable,
+    Unknown,
 )
 from services.mcp.order_execution.gateways.ccxt.conservative import PAGE_SIZES, lost_promises
 from services.mcp.order_execution.journals.memory import MemoryJournal
@@ -129,6 +130,30 @@ async def test_a_market_buy_for_a_sum_is_not_sent() -> None:
     outcome = await made.submit(order(type=OrderType.MARKET, side=Side.BUY, price=None))
     assert not isinstance(outcome, Accepted)
     assert made.line.writes == []
+
+
+@pytest.mark.parametrize("exchange", ["luno", "coinmate", "coincheck", "btcbox"])
+@pytest.mark.parametrize("side", list(Side))
+async def test_a_market_order_is_not_sent(exchange: str, side: Side) -> None:
+    """Ccxt's classes make of its amount a sum to spend, or of the order a limit order without a price."""
+    made = gateway(exchange).answer('{"success": true, "id": 1, "data": 1, "error": false, "order_id": "1"}')
+    outcome = await made.submit(order(type=OrderType.MARKET, price=None, side=side))
+    assert outcome == Rejected("order_type_not_offered")
+    assert made.line.writes == []
+
+
+async def test_an_id_in_the_last_of_several_answers_is_believed() -> None:
+    """Some POST what they read before an order: nothing else would ever resolve it."""
+    made = gateway("binanceus")
+
+    async def several(*arguments: Any) -> dict[str, Any]:
+        for _ in range(2):
+            await made.exchange.privatePostOrderTest({"symbol": "BTCUSDT", "side": "BUY"})
+        return {"id": "42"}
+
+    made.exchange.create_order = several
+    assert await made.answer('{"orderId": 42}').submit(order()) == Accepted("42")
+    assert isinstance(await made.answer('{"orderId": 43}').submit(order()), Unknown)
 
 
 def test_what_is_lost_is_named() -> None:

@@ -22,7 +22,8 @@ from services.mcp.order_execution.gateways.base import (
     Unavailable,
     Unknown,
 )
-from services.mcp.order_execution.gateways.ccxt.gateway import MARKETS_SECONDS, Quantity
+from services.mcp.order_execution.gateways.ccxt.gateway import Quantity
+from services.mcp.order_execution.gateways.ccxt.readiness import MARKETS_SECONDS
 from services.mcp.order_execution.models import OrderType, Side, TimeInForce
 from tests.unit.gateways.ccxt.captured import CLIENT_ID, NOW, CapturedGateway, Reply, Sent, gateway, market, order
 
@@ -67,8 +68,10 @@ async def test_markets_and_clock_are_read_before_the_first_order_and_then_kept()
     await made.submit(order())
     assert len(made.line.sent) == 4
     made.fixed.seconds += MARKETS_SECONDS
-    await made.submit(order())
-    assert len(made.line.sent) == 7
+    assert await made.submit(order()) == Accepted("42")
+    assert len(made.line.sent) == 5
+    assert await made.readiness._task() is None  # in the background
+    assert sorted(sent.path for sent in made.line.sent[5:]) == ["/api/v3/exchangeInfo", "/api/v3/time"]
 
 
 async def test_rules_are_exact() -> None:
@@ -290,7 +293,8 @@ def test_a_quantity_is_text_that_can_be_compared() -> None:
 
 async def test_spot_markets_are_loaded_alone_where_the_row_says_so() -> None:
     """MEXC's usual way asks for its contracts as well."""
-    made = CapturedGateway("mexc").answer('{"symbols": []}')
+    told = {"symbol": "ETHUSDT", "baseAsset": "ETH", "quoteAsset": "USDT", "status": "1"}
+    made = CapturedGateway("mexc").answer(json.dumps({"symbols": [told]}))
     with pytest.raises(InvalidOrder):
         await made.market("BTC/USDT")
     assert [sent.path for sent in made.line.sent] == ["/api/v3/exchangeInfo", "/api/v3/time"]

@@ -159,3 +159,17 @@ def test_lookups_name_the_id_as_the_exchange_wants_it() -> None:
     assert lookup_params(lookup, "BTCUSDT", "id", "7") == {"category": "spot", "symbol": "BTCUSDT", "id": "7"}
     numbers = Lookup(method="get", symbol=None, numbers=True)
     assert lookup_params(numbers, "BTCUSDT", "id", "7") == {"id": [7]}
+
+
+@pytest.mark.parametrize(
+    ("pager", "page"),
+    [
+        (Pager(kind=PagerKind.EARLIER, param="to", at=("time",)), rows(1, 2)),
+        (Pager(kind=PagerKind.LATER, param="from", at=("time",)), rows(2, 1)),
+        (Pager(kind=PagerKind.LAST_ROW, param="after", at=("time",), falls=True), rows(1, 2)),
+    ],
+)
+async def test_a_full_page_in_another_order_is_no_page(pager: Pager, page: list[Any]) -> None:
+    """Where it leads on to would be in the wrong direction, and the rest be missing without a word."""
+    with pytest.raises(NotUnderstood, match="another order"):
+        await walked(Exchange(page, []), call(pager))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
 
 from services.mcp.order_execution.errors import ErrorCategory
 from services.mcp.order_execution.gateways.base import Found, OrderList, OrderRef, TradeList, Unavailable
 from services.mcp.order_execution.gateways.ccxt.listing import PAGES_MAX
+from services.mcp.order_execution.gateways.ccxt.row import Rates
 from tests.unit.gateways.ccxt.captured import CLIENT_ID, NOW, Reply, Sent, gateway
 from tests.unit.gateways.ccxt.rows.test_bybit import TestBybit as Bybit
+from tests.unit.gateways.ccxt.rows.test_kraken import TestKraken as Kraken
+from tests.virtual_time import run_virtual
 
 HOUR = timedelta(hours=1)
 SUITE = Bybit()
@@ -69,6 +77,7 @@ async def test_an_order_in_two_pages_is_listed_once() -> None:
 async def test_more_than_is_ever_read_says_so() -> None:
     """Asking again would not help, and no other request need heed it."""
     made = gateway("bybit")
+    made._reader._row = replace(made._reader._row, rates=Rates())  # type: ignore[union-attr]
     made.answer(
         lambda sent: json.dumps({**SUITE.closed([SUITE.row()], more=True), "n": 1}).replace(
             "after-42", f"after-{len(made.line.sent)}"
@@ -115,3 +124,27 @@ async def test_a_symbol_that_is_gone_makes_no_answer() -> None:
     """A delisted market is no proof of anything."""
     answered = await gateway("bybit").answer(answer()).query(OrderRef(CLIENT_ID, "GONE/USDT"))
     assert isinstance(answered, Unavailable)
+
+
+def test_the_pages_of_a_list_keep_to_the_documented_rate() -> None:
+    """As many as may come at once, and then one after another."""
+
+    async def main() -> None:
+        suite = Kraken()
+        made = suite.made()
+        row = suite.with_id(made, suite.row(7, state="canceled"))
+
+        def script(sent: Sent) -> str:
+            first = int(dict(parse_qsl(sent.body)).get("ofs", 0))
+            listed = {f"O{first + number}": row for number in range(50 if first < 950 else 10)}
+            return json.dumps({"error": [], "result": {"closed": listed, "count": 960}})
+
+        made.answer(script)
+        began = asyncio.get_running_loop().time()
+        listed = await made.closed_orders(NOW - 2 * HOUR, NOW + HOUR)
+        took = asyncio.get_running_loop().time() - began
+        assert isinstance(listed, OrderList)
+        assert (len(listed.orders), len(made.line.sent)) == (960, 20)
+        assert took == pytest.approx((20 - made.traits.burst) / (made.traits.read_requests_per_second or 0))
+
+    run_virtual(main)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from services.mcp.order_execution.gateways.base import IdScope, ListScope, LookupScope
 from services.mcp.order_execution.gateways.ccxt.rows import TABLE
 from services.mcp.order_execution.models import OrderType, TimeInForce
 from tests.fakes import BLIND
-from tests.unit.gateways.ccxt.captured import gateway
+from tests.unit.gateways.ccxt.captured import gateway, order
+
+TOLD = [name for name, row in TABLE.items() if row.expiry is not None and row.expiry.is_told]
+FIXED = [name for name, row in TABLE.items() if row.expiry is not None and not row.expiry.is_told]
 
 
 async def test_a_row_is_promised_as_it_stands() -> None:
@@ -23,10 +30,33 @@ async def test_a_row_is_promised_as_it_stands() -> None:
 
 
 async def test_durations_can_be_overridden() -> None:
-    """By whoever measured better."""
-    for exchange in ("binance", "bitstamp"):
+    """By whoever measured better; what clocks may differ is added to what the exchange is told."""
+    for exchange, expiry in (("binance", 4.5), ("bitstamp", 2.0)):
         traits = gateway(exchange, settle_seconds=1.0, request_expiry_seconds=2.0).traits
-        assert (traits.settle, traits.request_expiry) == (1.0, 2.0)
+        assert (traits.settle, traits.request_expiry) == (1.0, expiry)
+    assert gateway("binance", request_expiry_seconds=60.0).traits.request_expiry == 60.0
+
+
+@pytest.mark.parametrize("exchange", FIXED)
+def test_no_setting_makes_a_fixed_expiry_shorter(exchange: str) -> None:
+    """Where the exchange is told nothing its own time holds."""
+    expiry = TABLE[exchange].expiry
+    assert expiry is not None
+    made = gateway(exchange, request_expiry_seconds=2.0)
+    assert made.traits.request_expiry == expiry.seconds + expiry.margin
+
+
+@pytest.mark.parametrize("exchange", TOLD)
+async def test_what_is_told_is_on_the_wire(exchange: str) -> None:
+    """In the request that places the order."""
+    made = gateway(exchange).answer("{}")
+    await made.submit(order())
+    (write,) = made.line.writes
+    expiry = TABLE[exchange].expiry
+    assert expiry is not None
+    assert (expiry.header or expiry.param or "recv").lower() in (
+        write.text + json.dumps(dict(write.headers))
+    ).lower()
 
 
 async def test_without_a_row_nothing_is_promised() -> None:
@@ -41,5 +71,6 @@ async def test_without_a_row_nothing_is_promised() -> None:
     for name in names.split():
         assert getattr(traits, name) == getattr(BLIND, name), name
     assert traits.settle == 60.0
+    assert traits.order_types == frozenset({OrderType.LIMIT})
     assert traits.order_requests_per_second is not None
     assert traits.burst == 1

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from services.mcp.order_execution.errors import ErrorCategory
+from services.mcp.order_execution.gateways.base import Accepted, NotSent, Unavailable
 from services.mcp.order_execution.gateways.ccxt import CcxtGateway, transport
 from services.mcp.order_execution.gateways.ccxt.transport import (
     Hop,
@@ -25,7 +26,8 @@ from services.mcp.order_execution.gateways.ccxt.transport import (
     retry_after,
     tracing,
 )
-from tests.unit.gateways.ccxt.captured import NOW, FixedClock
+from tests.unit.gateways.ccxt.captured import NOW, FixedClock, gateway, order
+from tests.virtual_time import run_virtual
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -182,6 +184,15 @@ async def test_a_finer_reading_of_the_clock_stands() -> None:
     assert session.remote.error == 0.0
 
 
+async def test_a_slow_answer_tells_no_time() -> None:
+    """It may have been under way for all of it, or for none."""
+    session = HttpSession(FixedClock(), timeout_seconds=1.0)
+    session.measured(NOW + timedelta(seconds=20), 14.0)
+    assert session.remote.error is None
+    session.measured(NOW + timedelta(seconds=20), 1.0)
+    assert session.remote.error == -20.5
+
+
 def test_retry_after_is_in_seconds() -> None:
     """A date, nonsense and less than nothing say nothing; a day is the most."""
     assert [retry_after(value) for value in ("3", "0.5", "1e9", "-1", "soon", None)] == [3.0, 0.5, 86_400.0] + [
@@ -280,3 +291,38 @@ async def test_a_request_that_fails_lets_the_next_one_go() -> None:
         finally:
             await gateway.close()
     assert all(isinstance(outcome, Exception) for outcome in outcomes)
+
+
+def test_an_order_goes_before_reads_and_does_not_wait_for_long() -> None:
+    """Kraken's requests are written one by one; what never had its turn was not sent, and may be tried again."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        made = gateway("kraken", timeout_seconds=6.0)
+        written: list[tuple[str, float]] = []
+        send = made.line.send
+
+        async def slow(hop: Any, url: str, *rest: Any) -> Any:
+            written.append((url.rpartition("/")[2], loop.time()))
+            await asyncio.sleep(0.9)
+            return await send(hop, url, *rest)
+
+        made.line.send = slow  # type: ignore[method-assign]
+        made.line.script = lambda sent: '{"error": [], "result": {"txid": ["42"], "open": {}}}'
+        reads = [asyncio.ensure_future(made.open_orders()) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        outcome = await made.submit(order())
+        assert outcome == Accepted("42")
+        assert [name for name, _ in written][:3] == ["OpenOrders", "OpenOrders", "AddOrder"]
+        late = [await read for read in reads[2:]]
+        for answer in late:
+            assert isinstance(answer, Unavailable), answer
+            assert answer.local
+            assert answer.retry_after == 1.0
+        await made.exchange.turn.acquire()
+        unsent = await made.submit(order())
+        assert isinstance(unsent, NotSent), unsent
+        assert unsent.local
+        assert unsent.retry_after == 1.0
+
+    run_virtual(main)

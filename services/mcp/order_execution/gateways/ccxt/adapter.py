@@ -15,6 +15,9 @@ from .transport import HttpSession, OwnHttp
 
 _logger: Final = logging.getLogger(__name__)
 
+PREPARING_SHARE: Final = 1 / 3
+"""Of the time limit of a request: how much of it may pass before it leaves. Beyond, it is not sent."""
+
 
 def load_class(exchange: str, *, streams: bool) -> type[Any]:
     """Load ccxt's class for the exchange, with its streams where it has any. Raises ConfigurationError."""
@@ -52,7 +55,9 @@ def make_exchange(
     kind = type(exchange, (OwnHttp, parent), {"__module__": __name__})
     made = kind(_config(row, credentials, timeout_seconds, expiry_seconds))
     made.http = http
-    made.turn = asyncio.Lock() if row is not None and row.one_at_a_time else None
+    if row is not None and row.one_at_a_time:
+        made.turn, made.read_turn = asyncio.Lock(), asyncio.Lock()
+    made.turn_seconds = timeout_seconds * PREPARING_SHARE
     _give_keys(made, credentials)
     if sandbox:
         _use_sandbox(made)

@@ -19,6 +19,8 @@ THROTTLED_STATUS: Final = frozenset({418, 429})
 SERVER_ERROR_STATUS: Final = 500
 DEFAULT_BACK_OFF_SECONDS: Final = 10.0
 """How long to wait where a throttle does not say it."""
+TURN_SECONDS: Final = 1.0
+"""How long to wait where requests before this one took too long."""
 NO_WORDING: Final = Wording(codes=())
 _CODE: Final = re.compile(r"[A-Za-z0-9_.: -]{1,64}")
 CERTAIN: Final = {
@@ -116,7 +118,7 @@ def failed_write(
     # Where nothing is known of an exchange, a GET may place an order: Deribit's does.
     writes = trace.writes or (trace.hops if row is None else [])
     if not writes:
-        return _never_left(trace, error, wording)
+        return _never_left(trace, error, wording, cancel=cancel)
     hop = writes[0]
     if len(writes) > 1 or trace.last is not hop:
         return Unknown(ErrorCategory.BAD_RESPONSE, "more than one request of it left")
@@ -134,14 +136,19 @@ def failed_write(
     return Unknown(_category(hop), told, hop.retry_after)
 
 
-def _never_left(trace: Trace, error: BaseException, wording: Wording) -> Rejected | NotSent:
-    """No request that could change anything was made: refused by ccxt itself, or by a read that came before."""
+def _never_left(trace: Trace, error: BaseException, wording: Wording, *, cancel: bool) -> Rejected | NotSent:
+    """No request that could change anything was made: refused by ccxt itself, or by a read that came before.
+
+    ccxt knows nothing of whether an order rests: of a cancel it refuses none.
+    """
     hop = trace.last
     kinds = names(error)
     if hop is None:
+        if "NoTurnError" in kinds:
+            return NotSent(ErrorCategory.RATE_LIMITED, str(error), TURN_SECONDS, local=True)
         if "AuthenticationError" in kinds:
             return NotSent(ErrorCategory.AUTHENTICATION, "the credentials are not complete", local=True)
-        if kinds & LOCAL:
+        if kinds & LOCAL and not cancel:
             reason = next((CERTAIN[name] for name in CERTAIN if name in kinds), "invalid_request")
             return Rejected(reason)
         words = f"ccxt could not make the request: {type(error).__name__}"
@@ -210,6 +217,8 @@ def failed_read(trace: Trace, error: BaseException, wording: Wording, *, documen
     """A read was not answered, or not so that it is understood."""
     hop = trace.last
     if hop is None:
+        if "NoTurnError" in names(error):
+            return Unavailable(ErrorCategory.RATE_LIMITED, str(error), TURN_SECONDS, local=True)
         words = f"ccxt could not make the request: {type(error).__name__}"
         return Unavailable(ErrorCategory.INTERNAL, words, local=True)
     if hop.failure is not None:

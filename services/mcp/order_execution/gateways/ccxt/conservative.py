@@ -30,6 +30,7 @@ def lost_promises(exchange: str) -> tuple[str, ...]:
         f"{exchange} has no row in the table of exchanges, so it is treated conservatively",
         "no client order id is sent: how this exchange keeps them apart is not known",
         "an order whose answer is lost is never sent again and stays unresolved: an alert asks a human to look",
+        "limit orders alone are placed: what becomes of a market order here is not known",
         "closed orders and trades are not listed: orders are followed one by one, by the exchange's id",
     )
 

@@ -30,11 +30,12 @@ from ..base import (
     Unknown,
 )
 from . import classify, parsing
-from .adapter import make_exchange
+from .adapter import PREPARING_SHARE, make_exchange
 from .client_ids import Remembered
 from .conservative import PLAIN, ConservativeReader, lost_promises
 from .listing import stamp
 from .parsing import NotUnderstood
+from .readiness import Readiness
 from .reading import Reader, guarded
 from .row import window
 from .rows import TABLE
@@ -44,9 +45,10 @@ from .transport import HttpSession, Trace, tracing
 
 _logger = logging.getLogger(__name__)
 R = TypeVar("R")
-
-MARKETS_SECONDS: Final = 3_600.0
-"""How long the rules of markets are used before they are read anew; the exchange's clock is read with them."""
+ENDED_SHARE: Final = 0.1
+"""Of the documented rate of reads: what a stream's orders that have ended are asked for with."""
+ENDED_WAIT_SECONDS: Final = 2.0
+"""For so long one of them waits for its turn; beyond, the lists will tell."""
 
 
 class CcxtGateway(Gateway):
@@ -98,14 +100,15 @@ class CcxtGateway(Gateway):
             settle_seconds=settle_seconds,
             request_expiry_seconds=request_expiry_seconds,
         )
+        self._next_ended = 0.0
+        self._ended_pause = 1.0 / ((self.traits.read_requests_per_second or 1.0) * ENDED_SHARE)
         self._reader: Reader | ConservativeReader = (
             ConservativeReader(self.exchange, self._ids)
             if self.row is None
             else Reader(self.row, self.exchange, self._ids, self._exchange_now)
         )
-        self._markets_at: float | None = None
-        self._loading: asyncio.Task[Unavailable | None] | None = None
-        self._clock_doubtful = True
+        self._preparing_seconds = timeout_seconds * PREPARING_SHARE
+        self.readiness = Readiness(self.row, self.exchange, clock, self._measured)
 
     def __repr__(self) -> str:
         return f"CcxtGateway({self.name!r})"
@@ -114,6 +117,9 @@ class CcxtGateway(Gateway):
     def clock_error(self) -> float | None:  # type: ignore[override]
         """Seconds by which our wall clock is ahead of the exchange's, by its clock or its Date headers."""
         return self._http.remote.error
+
+    def _measured(self, theirs: datetime, seconds: float) -> None:
+        self._http.measured(theirs, seconds)
 
     def _exchange_now(self) -> datetime:
         return self._http.remote.now()
@@ -127,56 +133,15 @@ class CcxtGateway(Gateway):
 
     async def close(self) -> None:
         """Close the sessions; harmless when repeated."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+        await self.readiness.close()
         await self._http.close()
         await self.exchange.close()
 
-    # ---- markets and clock --------------------------------------------------------------------------------
-
-    async def _ready(self) -> Unavailable | None:
-        """See to it that the markets are known, and not from too long ago."""
-        now = self._clock.monotonic()
-        if self._markets_at is not None and now - self._markets_at < MARKETS_SECONDS:
-            return None
-        if self._loading is None or self._loading.done():
-            self._loading = asyncio.get_running_loop().create_task(self._load(), name=f"markets of {self.name}")
-        # Whoever stops waiting must not take along the others, ccxt's streams among them.
-        problem = await asyncio.shield(self._loading)
-        return problem if self._markets_at is None else None  # old rules are better than none
-
-    async def _load(self) -> Unavailable | None:
-        """Read markets and clock."""
-        loaded = await guarded(self.row, self._load_markets)
-        if isinstance(loaded, Unavailable):
-            return loaded
-        self._markets_at = self._clock.monotonic()
-        await self._read_clock()
-        return None
-
-    async def _load_markets(self) -> None:
-        method = None if self.row is None else self.row.markets_method
-        if method is None:
-            await self.exchange.load_markets(True)
-        else:
-            self.exchange.set_markets(await getattr(self.exchange, method)())
-
-    async def _read_clock(self) -> None:
-        """Compare clocks to the millisecond, where the exchange tells its own; else its Date headers have to do."""
-        self._clock_doubtful = False
-        if not self.exchange.has.get("fetchTime"):
-            return
-        before = self._clock.monotonic()
-        theirs = await guarded(self.row, self.exchange.fetch_time)
-        try:
-            self._http.measured(parsing.moment(theirs, "time"), self._clock.monotonic() - before)
-        except NotUnderstood:
-            return  # the Date headers have to do
+    # ---- markets --------------------------------------------------------------------------------------
 
     async def market(self, symbol: str) -> Market | Unavailable:
         """Rules of a symbol. Raises InvalidOrder for one that is no spot market of the exchange."""
-        problem = await self._ready()
+        problem = await self.readiness.ready()
         if problem is not None:
             return problem
         told = self._spot(symbol)
@@ -194,7 +159,7 @@ class CcxtGateway(Gateway):
 
     async def ticker(self, symbol: str) -> Ticker | Unavailable:
         """Present prices. Raises InvalidOrder for an unknown symbol."""
-        problem = await self._ready()
+        problem = await self.readiness.ready()
         if problem is not None:
             return problem
         self._spot(symbol)
@@ -218,7 +183,7 @@ class CcxtGateway(Gateway):
                 spot = next((name for name, told in self.exchange.markets.items() if told.get("spot")), None)
                 await self.exchange.fetch_ticker(spot or next(iter(self.exchange.markets)))
             else:
-                await self._load_markets()
+                await self.readiness.read_markets()
 
         return await guarded(self.row, ask)
 
@@ -226,17 +191,14 @@ class CcxtGateway(Gateway):
 
     async def submit(self, request: OrderRequest) -> Accepted | Rejected | NotSent | Unknown:
         """Place the order, once."""
-        problem = await self._ready()
+        problem = await self.readiness.ready_within(self._preparing_seconds)
         if problem is not None:
             return NotSent(problem.category, problem.message, problem.retry_after, local=problem.local)
         refused = self._unplaceable(request)
         if refused is not None:
             return refused
-        if self._clock_doubtful:
-            # A timestamp ahead of the exchange's clock would keep a late copy good for longer than traits say.
-            await self._read_clock()
         row = self.row
-        trace = Trace(headers=self._expiry_stamp("header"))
+        trace = Trace(headers=self._expiry_stamp("header"), write=True)
         with tracing(trace):
             try:
                 answer = await self.exchange.create_order(
@@ -259,6 +221,9 @@ class CcxtGateway(Gateway):
             self._spot(request.symbol)
         except InvalidOrder:
             return Rejected("invalid_symbol")
+        if request.type not in self.traits.order_types:
+            # What ccxt's class makes of others differs: a sum for an amount, a limit order without a price.
+            return Rejected("order_type_not_offered")
         market_buy = request.side is Side.BUY and request.type in (OrderType.MARKET, OrderType.STOP_MARKET)
         if market_buy and self.row is not None and not self.row.market_buys:
             return Rejected("market_buy_by_amount_not_offered")
@@ -310,7 +275,7 @@ class CcxtGateway(Gateway):
             order_id = parsing.text(told.get("id"), "id")
         except NotUnderstood:
             order_id = None
-        if order_id is None or not self._is_one_request(trace):
+        if order_id is None or not self._is_one_request(trace, order_id):
             told_of = classify.code_of(trace.last, classify.NO_WORDING)
             return Unknown(ErrorCategory.BAD_RESPONSE, f"{told_of}, no id")
         if self.row is not None and shown and self._ids.decode(str(shown)) != client_order_id:
@@ -318,18 +283,27 @@ class CcxtGateway(Gateway):
         # What else it says is not taken over: acknowledgements are not always whole.
         return Accepted(order_id)
 
-    def _is_one_request(self, trace: Trace) -> bool:
-        """Whether one request was the write; an exchange without a row may write by whatever method it likes."""
-        return len(trace.writes) == 1 or (self.row is None and bool(trace.hops) and not trace.writes)
+    def _is_one_request(self, trace: Trace, order_id: str) -> bool:
+        """Whether one request was the write.
+
+        An exchange without a row may write by whatever method it likes, and POST what it reads: there the last
+        request counts, if its answer has the id.
+        """
+        if len(trace.writes) == 1:
+            return True
+        hop = trace.last
+        if self.row is not None or hop is None:
+            return False
+        return not trace.writes or classify.mentions(hop.data, {order_id})
 
     def _heed(self, outcome: Rejected | NotSent | Unknown) -> None:
         """Read the exchange's clock anew after it has refused a timestamp."""
         if isinstance(outcome, NotSent) and outcome.category is ErrorCategory.BAD_RESPONSE:
-            self._clock_doubtful = True
+            self.readiness.clock_doubtful = True
 
     async def cancel(self, ref: OrderRef) -> Accepted | Rejected | NotSent | Unknown:
         """Ask for a cancel, once: by the exchange's id where it is known, else by ours where that is possible."""
-        problem = await self._ready()
+        problem = await self.readiness.ready_within(self._preparing_seconds)
         if problem is not None:
             return NotSent(problem.category, problem.message, problem.retry_after, local=problem.local)
         params: dict[str, Any] = {}
@@ -342,14 +316,14 @@ class CcxtGateway(Gateway):
                 order_id = sent_as
             else:
                 params[self.row.cancel_param] = sent_as
-        trace = Trace()
+        trace = Trace(write=True)
         with tracing(trace):
             try:
                 await self.exchange.cancel_order(order_id, ref.symbol, params)
             except Exception as error:  # noqa: BLE001 - ccxt raises anything; the trace says what happened
                 return classify.failed_write(trace, error, self.row, cancel=True)
         hop = trace.last
-        if hop is None or not self._is_one_request(trace):
+        if hop is None or not self._is_one_request(trace, order_id or ""):
             return Unknown(ErrorCategory.BAD_RESPONSE, "the cancel was not one request")
         success = None if self.row is None else self.row.success
         if success is not None and classify.at(hop.data, success[0]) != success[1]:
@@ -370,7 +344,7 @@ class CcxtGateway(Gateway):
     # ---- reads --------------------------------------------------------------------------------------------
 
     async def _read(self, ask: Callable[[], Awaitable[R]]) -> R | Unavailable:
-        problem = await self._ready()
+        problem = await self.readiness.ready()
         if problem is not None:
             return problem
         return await guarded(self.row, ask)
@@ -405,11 +379,28 @@ class CcxtGateway(Gateway):
 
         return await self._read(ask)
 
+    async def _ended(self, hint: ExchangeOrder) -> ExchangeOrder | None:
+        """The order as the exchange has it of whose end a stream has told; None where that cannot be had now.
+
+        The executor's limiter does not see these requests, nor are all of these orders ours: they take a part of
+        what it leaves over.
+        """
+        now = self._clock.monotonic()
+        wait = self._next_ended - now
+        if wait > ENDED_WAIT_SECONDS:
+            return None
+        self._next_ended = max(now, self._next_ended) + self._ended_pause
+        if wait > 0:
+            await asyncio.sleep(wait)
+        known = hint.client_order_id or ""
+        answer = await self.query(OrderRef(known, hint.symbol, hint.exchange_order_id))
+        return answer.order if isinstance(answer, Found) else None
+
     def stream(self) -> AsyncIterator[ExchangeOrder] | None:
         """Order updates as they happen, where ccxt has them."""
         if not self.traits.streams_orders:
             return None
-        return follow(self.exchange, self._ids.decode, self._ready)
+        return follow(self.exchange, self._ids.decode, self.readiness.ready, self._ended)
 
 
 class Quantity(str):

@@ -12,6 +12,7 @@ from .row import ListCall, Lookup, Pager, PagerKind, Path, Stamp
 
 PAGES_MAX: Final = 60
 """Of one list; beyond it the list is not to be had. At usual page sizes, some thousands of rows."""
+STILL_WALKS_MAX: Final = 4
 OVERLAP: Final = timedelta(milliseconds=1)
 
 
@@ -49,6 +50,8 @@ async def walk(
     until: datetime | None = None,
 ) -> list[Any]:
     """Every row of one list. Raises NotUnderstood where its end is not reached, which is said, never cut short."""
+    if call.pager.kind is PagerKind.NUMBERED and call.since is None:
+        return await _walk_still(ask, call, market_id)
     if call.window is None or since is None or until is None:
         return await _walk_period(ask, call, market_id, since, until)
     found: list[Any] = []
@@ -60,6 +63,23 @@ async def walk(
             return found
         start = end
     raise TooMuch("the period is too long")
+
+
+async def _walk_still(ask: Ask, call: ListCall, market_id: str | None) -> list[Any]:
+    """A list that shrinks while its numbered pages are read: a row that moves up a page is in neither of the two.
+
+    So more than one page is believed once two walks in a row have the same rows. Raises NotUnderstood.
+    """
+    before: set[str] | None = None
+    for _ in range(STILL_WALKS_MAX):
+        rows = await _walk_period(ask, call, market_id, None, None)
+        if len(rows) < call.limit:
+            return rows
+        ids = {str(at(row, call.pager.at)) for row in rows}
+        if ids == before:
+            return rows
+        before = ids
+    raise NotUnderstood("a list that changes while it is read")
 
 
 async def _walk_period(
@@ -124,8 +144,13 @@ def _after_rows(pager: Pager, rows: list[Any], params: Mapping[str, Any]) -> Any
     if any(value is None for value in told):
         raise NotUnderstood(".".join(map(str, pager.at)))
     if pager.kind is PagerKind.LAST_ROW:
+        if pager.falls and int(told[0]) < int(told[-1]):
+            raise NotUnderstood("a page in another order")
         step: Any = told[-1]
     else:
+        ends = int(float(told[0])), int(float(told[-1]))
+        if ends != tuple(sorted(ends, reverse=pager.kind is PagerKind.EARLIER)):
+            raise NotUnderstood("a page in another order")
         times = sorted(int(float(value)) for value in told)
         # An end may be exclusive: rows of the same moment must not fall between two pages.
         step = times[0] + 1 if pager.kind is PagerKind.EARLIER else times[-1]

@@ -21,17 +21,40 @@ TICK_SIZE: Final = 4
 DECIMAL_PLACES: Final = 2
 _TEXT: Final = re.compile(r"[!-~]{1,128}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_OVER: Final = (
+    "canceled",
+    "cancelled",
+    # What ended an order at Gate, where ccxt does not know the word.
+    "poc",
+    "fok",
+    "stp",
+    "small",
+    "depth_not_enough",
+    "trader_not_enough",
+    "liquidate_cancelled",
+)
 _FINAL: Final = MappingProxyType(
     {
-        "canceled": OrderState.CANCELED,
-        "cancelled": OrderState.CANCELED,
+        **dict.fromkeys(_OVER, OrderState.CANCELED),
         "expired": OrderState.EXPIRED,
         "rejected": OrderState.REJECTED,
     }
 )
 _OPEN: Final = frozenset(
-    {"open", "new", "pending", "queued", "canceling", "cancel_queued", "edit_queued", "partially_filled"}
+    {
+        "open",
+        "new",
+        "pending",
+        "pending_new",
+        "queued",
+        "canceling",
+        "cancel_queued",
+        "edit_queued",
+        "partially_filled",
+    }
 )
+_ENDED_BY_RULE: Final = re.compile(r"(ioc|fillorkill|postonly) cancell?ed\b.*")
+"""Bitfinex, where ccxt reads the first word alone."""
 
 Decode = Callable[[str | None], str | None]
 """From the client id that an exchange shows to ours."""
@@ -98,10 +121,11 @@ def text(value: object, field: str) -> str:
 def order(told: Mapping[str, Any], decode: Decode) -> ExchangeOrder:
     """One order. Raises NotUnderstood."""
     filled = number(told.get("filled"), "filled")
-    amount = number(told.get("amount"), "amount") if told.get("amount") is not None else filled
+    whole = number(told.get("amount"), "amount") if told.get("amount") is not None else None
+    amount = filled if whole is None else whole
     if not amount or filled > amount:
         raise NotUnderstood("amount")
-    state = _state(told.get("status"), filled, amount)
+    state = _state(told.get("status"), filled, whole)
     created = moment(told.get("timestamp"), "timestamp")
     stop_price = optional(told.get("triggerPrice") or told.get("stopPrice"), "triggerPrice")
     kind = _type(told.get("type"), told.get("price"), stop_price)
@@ -126,13 +150,16 @@ def order(told: Mapping[str, Any], decode: Decode) -> ExchangeOrder:
     )
 
 
-def _state(status: object, filled: Decimal, amount: Decimal) -> OrderState:
+def _state(status: object, filled: Decimal, amount: Decimal | None) -> OrderState:
+    """The state; where the amount is not told, an order that was cancelled is not taken for one that was filled."""
     word = status.lower() if isinstance(status, str) else ""
     if word in _OPEN:
         return OrderState.PARTIALLY_FILLED if filled else OrderState.OPEN
     if word == "closed":
         # Done, and not all of it traded: the rest never will.
-        return OrderState.FILLED if filled == amount else OrderState.CANCELED
+        return OrderState.FILLED if amount is None or filled == amount else OrderState.CANCELED
+    if _ENDED_BY_RULE.fullmatch(word):
+        word = "canceled"
     if word in _FINAL:
         return OrderState.FILLED if filled == amount else _FINAL[word]
     raise NotUnderstood("status")

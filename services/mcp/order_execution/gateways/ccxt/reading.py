@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -20,7 +21,7 @@ from ..base import (
 )
 from . import classify, parsing
 from .client_ids import Remembered
-from .listing import TooMuch, lookup_params, rows_of, walk
+from .listing import Ask, TooMuch, lookup_params, rows_of, walk
 from .parsing import NotUnderstood
 from .row import ListCall, Lookup, Row
 from .transport import Trace, tracing
@@ -29,6 +30,9 @@ R = TypeVar("R")
 AHEAD: Final = timedelta(hours=1)
 """How far into the future lists by time are asked for: clocks differ."""
 UNSENT_LOOKBACK: Final = timedelta(days=1)
+_TOO_OLD: Final = Unavailable(
+    ErrorCategory.BAD_RESPONSE, "it is older than what the exchange surely finds by client id", local=True
+)
 
 
 async def guarded(row: Row | None, ask: Callable[[], Awaitable[R]]) -> R | Unavailable:
@@ -83,26 +87,32 @@ class Reader:
     # ---- one order ----------------------------------------------------------------------------------------
 
     async def query(self, ref: OrderRef) -> Found | NotFound | Unavailable:
-        """Look one order up. NotFound: every place that there is has said so."""
-        if ref.exchange_order_id is None and self._forgotten(ref):
-            return await self._scan(ref)
-        sent_as = self._ids.encode(ref.client_order_id)
+        """Look one order up. NotFound: every place that there is has said so, and an order as old is there."""
         asked = False
         for lookup in self._row.lookups:
             name = lookup.by_exchange_id if ref.exchange_order_id is not None else lookup.by_client_id
             if name is None:
                 continue
             asked = True
-            wanted: str | int = ref.exchange_order_id or (int(sent_as) if self._row.numeric_id else sent_as)
-            params = lookup_params(lookup, self._exchange.market(ref.symbol)["id"], name, wanted)
+            params = lookup_params(lookup, self._exchange.market(ref.symbol)["id"], name, self._wanted(ref))
             answer = await self._look(lookup, params, ref)
             if not isinstance(answer, NotFound):
                 return answer
-        return NotFound() if asked or ref.exchange_order_id is not None else await self._scan(ref)
+        if ref.exchange_order_id is not None:
+            older = asked and self._row.scan_seconds is not None and self._is_older(ref, self._row.lookup_memory)
+            return await self._scan(ref) if older else NotFound()
+        # An old order that rests is found by most lookups: only that they do not find it proves nothing.
+        return await self._scan(ref) if not asked or self._is_older(ref, self._row.lookup_memory) else NotFound()
 
-    def _forgotten(self, ref: OrderRef) -> bool:
-        """Whether the order is so old that a lookup by client id proves nothing any more."""
-        memory = self._row.lookup_memory
+    def _wanted(self, ref: OrderRef) -> str | int:
+        """The id of the order, as the exchange has it."""
+        if ref.exchange_order_id is not None:
+            return ref.exchange_order_id
+        sent_as = self._ids.encode(ref.client_order_id)
+        return int(sent_as) if self._row.numeric_id else sent_as
+
+    def _is_older(self, ref: OrderRef, memory: float | None) -> bool:
+        """Whether the order is older than so many seconds."""
         return (
             memory is not None and ref.sent_at is not None and self._now() - ref.sent_at > timedelta(seconds=memory)
         )
@@ -137,23 +147,45 @@ class Reader:
         return parsing.each(told, self._order)
 
     async def _scan(self, ref: OrderRef) -> Found | NotFound | Unavailable:
-        """Search the lists, open orders first: an order can leave them for the closed ones, never return."""
+        """Search the lists, open orders first: an order can leave them for the closed ones, never return.
+
+        Only rows that mention the id are read, and those of every state: what others placed, and what no longer is
+        in one list nor yet final in the other, must not keep the order from being found.
+        """
         seconds = self._row.scan_seconds
         if seconds is None:
-            words = "it is older than what the exchange finds by client id"
+            return _TOO_OLD
+        now = self._now()
+        since = min(ref.sent_at or now - UNSENT_LOOKBACK, now) - timedelta(seconds=seconds)
+        for calls, start, end in (
+            ((self._row.open_orders,), None, None),
+            (self._row.closed_orders, since, now + AHEAD),
+        ):
+            rows = await self._rows(calls, ref.symbol, start, end)
+            if isinstance(rows, Unavailable):
+                return rows
+            answer = self._among(rows, ref)
+            if not isinstance(answer, NotFound):
+                return answer
+        return _TOO_OLD if self._is_older(ref, self._row.scan_memory) else NotFound()
+
+    def _among(self, rows: Iterable[Any], ref: OrderRef) -> Found | NotFound | Unavailable:
+        """The order among these rows. Unavailable: a row that has its id is not understood, or is another order."""
+        mine = [row for row in rows if classify.mentions(row, {str(self._wanted(ref))})]
+        if not mine:
+            return NotFound()
+        try:
+            orders = parsing.each(mine, self._order)
+        except NotUnderstood as error:
+            return Unavailable(ErrorCategory.BAD_RESPONSE, f"an order is not understood: {error}")
+        seen = {order.exchange_order_id: order for order in orders if _is(order, ref)}
+        if not seen:
+            return Unavailable(ErrorCategory.BAD_RESPONSE, "another order names its id")
+        placed = [order for order in seen.values() if order.filled or not order.state.is_final]
+        if len(placed) > 1:
+            words = f"the exchange has several orders under its id: {', '.join(sorted(seen))}"
             return Unavailable(ErrorCategory.BAD_RESPONSE, words, local=True)
-        self._ids.encode(ref.client_order_id)  # so that it is known again in a list
-        since = (ref.sent_at or self._now() - UNSENT_LOOKBACK) - timedelta(seconds=seconds)
-        opened = await self.open_orders(ref.symbol)
-        if isinstance(opened, Unavailable):
-            return opened
-        for order in opened.orders:
-            if _is(order, ref):
-                return Found(order)
-        closed = await self.closed_orders(since, self._now() + AHEAD, ref.symbol)
-        if isinstance(closed, Unavailable):
-            return closed
-        return next((Found(order) for order in closed.orders if _is(order, ref)), NotFound())
+        return Found(placed[0] if placed else max(seen.values(), key=lambda order: order.created_at))
 
     # ---- lists --------------------------------------------------------------------------------------------
 
@@ -214,7 +246,20 @@ class Reader:
         if call is None:
             words = f"{self._row.name} lists nothing so old any more"
             return Unavailable(ErrorCategory.BAD_RESPONSE, words, local=True)
-        return await guarded(self._row, lambda: walk(self._ask, call, market_id, since, until))
+        return await guarded(self._row, lambda: walk(self._paced(), call, market_id, since, until))
+
+    def _paced(self) -> Ask:
+        """Ask for the pages of one list: as many as may come at once, then no faster than is documented."""
+        rates, asked = self._row.rates, 0
+
+        async def ask(method: str, params: Mapping[str, Any]) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked > rates.burst and rates.reads is not None:
+                await asyncio.sleep(1.0 / rates.reads)
+            return await self._ask(method, params)
+
+        return ask
 
     def _reaches(self, call: ListCall, since: datetime | None) -> bool:
         if call.memory is None or since is None:

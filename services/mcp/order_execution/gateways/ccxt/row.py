@@ -40,6 +40,13 @@ class Expiry:
     stamp: Stamp = Stamp.MILLISECONDS
     margin: float = 3.0
     """Seconds that clocks may differ after all."""
+    least: float = 1.0
+    """Seconds below which the exchange takes no window."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the exchange is told; elsewhere its own time holds, and no setting makes it shorter."""
+        return bool(self.option or self.header or self.param)
 
 
 class PagerKind(Enum):
@@ -61,7 +68,9 @@ class Pager:
     kind: PagerKind
     param: str = ""
     at: Path = ()
-    """The cursor in the answer, or the id or time in a row."""
+    """The cursor in the answer, or the id or time in a row; of numbered pages, a row's id."""
+    falls: bool = False
+    """Ids fall from row to row; a full page in which they do not is not understood."""
     first: int = 1
     short_ends: bool = False
     """A page that is not full is the last one, whatever its cursor says."""
@@ -189,10 +198,13 @@ class Row:
     """Where it says instead that the cancel is under way."""
     lookups: tuple[Lookup, ...]
     lookup_memory: float | None = None
-    """Seconds after sending for which a final order is surely found by client id; None: always."""
+    """Seconds after sending for which a lookup surely finds any order by client id; None: always. Of an older one
+    that it does not find nothing is known, unless the lists are searched."""
     scan_seconds: float | None = None
-    """By client id the gateway searches its lists of open and closed orders, from so long before it was sent:
-    where there is no lookup, or its memory is too short."""
+    """The gateway searches its lists of open and closed orders, from so long before the order was sent the last
+    time: where there is no lookup, or its memory is too short. It has to cover the attempts before."""
+    scan_memory: float | None = None
+    """Seconds after sending for which any order is surely in those lists; None: as long as they reach."""
     open_orders: ListCall
     closed_orders: tuple[ListCall, ...] = ()
     """The first of these whose memory reaches far enough is asked."""
@@ -219,11 +231,13 @@ class Row:
 
 
 SLACK_SECONDS: Final = 0.5
-"""How much longer is waited than the exchange is told, where the time is set by the user."""
+"""By how much what the exchange is told is below what the user has set."""
 
 
 def window(expiry: Expiry | None, override: float | None) -> float | None:
-    """For how long a request is to be good, as the exchange is told: never longer than the row's own time."""
+    """For how long a request is good at the exchange, which is told so where it can be told."""
     if expiry is None:
         return None
-    return expiry.seconds if override is None else min(expiry.seconds, max(1.0, override - SLACK_SECONDS))
+    if override is None or not expiry.is_told:
+        return expiry.seconds
+    return min(expiry.seconds, max(expiry.least, override - SLACK_SECONDS))

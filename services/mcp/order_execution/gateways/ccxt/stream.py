@@ -20,9 +20,16 @@ class StreamBroken(Exception):
 
 
 async def follow(
-    exchange: Any, decode: Decode, ready: Callable[[], Awaitable[Unavailable | None]]
+    exchange: Any,
+    decode: Decode,
+    ready: Callable[[], Awaitable[Unavailable | None]],
+    ended: Callable[[ExchangeOrder], Awaitable[ExchangeOrder | None]],
 ) -> AsyncIterator[ExchangeOrder]:
-    """Give each update of an order of the account; ends after an hour, and raises with the connection."""
+    """Give each update of an order of the account; ends after an hour, and raises with the connection.
+
+    No update ends an order: how much of it was filled, and of how much, stands in it as each exchange likes.
+    The order itself is asked for by ``ended``; None leaves it to the lists.
+    """
     problem = await ready()
     if problem is not None:
         raise StreamBroken(problem.message)
@@ -31,6 +38,8 @@ async def follow(
         while (left := end - asyncio.get_running_loop().time()) > 0:
             for told in await _next(exchange, left):
                 seen = _seen(told, decode)
+                if seen is not None and seen.state.is_final:
+                    seen = await ended(seen)
                 if seen is not None:
                     yield seen
     finally:

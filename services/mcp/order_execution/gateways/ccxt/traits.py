@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ...models import OrderType
 from ..base import GatewayTraits, IdScope, ListScope, LookupScope
-from .row import SLACK_SECONDS, Row, window
+from .row import Row, window
 
 CONSERVATIVE_SETTLE_SECONDS: Final = 60.0
 
@@ -24,9 +25,10 @@ def traits_of(
     expiry = row.expiry
     seconds = None if expiry is None else expiry.seconds + expiry.margin
     if request_expiry_seconds is not None:
-        # Never below what the exchange is told, which some take in whole seconds alone.
+        # Never below what the exchange is told; where it is told nothing, its own time holds, whatever is set.
         told = window(expiry, request_expiry_seconds)
-        seconds = max(request_expiry_seconds, 0.0 if told is None else told + SLACK_SECONDS)
+        least = 0.0 if expiry is None or told is None else told + expiry.margin
+        seconds = max(request_expiry_seconds, least)
     return GatewayTraits(
         client_id_scope=row.id_scope,
         lookup_scope=row.lookup_scope,
@@ -67,6 +69,7 @@ def conservative(
         cancels_by_client_id=False,
         streams_orders=False,
         client_id_max_length=64,
+        order_types=frozenset({OrderType.LIMIT}),
         order_requests_per_second=rate,
         cancel_requests_per_second=rate,
         read_requests_per_second=rate,

@@ -30,6 +30,8 @@ CHUNK_BYTES: Final = 2**16
 RETRY_AFTER_MAX: Final = 86_400.0
 CLOCK_RESOLUTION: Final = timedelta(seconds=1.5)
 """The Date header counts whole seconds, and the answer was under way."""
+MEASURED_SECONDS_MAX: Final = 3.0
+"""Of an answer that took longer its half is no measure of the way."""
 READ_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -62,6 +64,8 @@ class Trace:
 
     headers: Mapping[str, str] = field(default_factory=dict)
     hops: list[Hop] = field(default_factory=list)
+    write: bool = False
+    """The call places or cancels an order: it goes before reads where requests have to queue."""
 
     @property
     def writes(self) -> list[Hop]:
@@ -76,6 +80,10 @@ class Trace:
 
 class NoJsonError(Exception):
     """The answer is no JSON, or a status that is no success came without a word that is understood."""
+
+
+class NoTurnError(Exception):
+    """A request was not made, since those before it took too long."""
 
 
 _trace: ContextVar[Trace | None] = ContextVar("order_execution_ccxt_trace", default=None)
@@ -172,7 +180,12 @@ class HttpSession:
         self.remote.learn(ours if abs(ours - theirs) < CLOCK_RESOLUTION else theirs)
 
     def measured(self, theirs: datetime, seconds: float) -> None:
-        """Take over what the exchange's own clock said, in an answer that took so long altogether."""
+        """Take over what the exchange's own clock said, in an answer that took so long altogether.
+
+        One that took long may have been under way for all of it: it tells less than a Date header does.
+        """
+        if seconds > MEASURED_SECONDS_MAX:
+            return
         self.remote.learn(theirs + timedelta(seconds=seconds / 2))
 
 
@@ -226,6 +239,12 @@ class OwnHttp:
     http: HttpSession
     turn: asyncio.Lock | None = None
     """Where signed requests must leave in the order of their nonces."""
+    read_turn: asyncio.Lock | None = None
+    """There reads wait for one another first, so that at most one of them is before a write."""
+    turn_seconds: float = 5.0
+    """For how long a request waits for its turn; then it is not made."""
+    revise: Callable[[Any], list[Any]] | None = None
+    """What becomes of a list of markets before it replaces the one that is known."""
 
     # What ccxt's class brings along.
     prepare_request_headers: Callable[[Any], dict[str, str]]
@@ -276,14 +295,29 @@ class OwnHttp:
         params = {} if params is None else params
         if self.turn is None or "public" in (api if isinstance(api, (list, tuple)) else (api,)):
             return await self._sign_and_fetch(path, api, method, params)
-        await self.turn.acquire()
-        release = _Release(self.turn)
+        release = await self._own_turn(self.turn)
         token = _on_written.set(release)
         try:
             return await self._sign_and_fetch(path, api, method, params)
         finally:
             _on_written.reset(token)
             release()
+
+    async def _own_turn(self, turn: asyncio.Lock) -> _Release:
+        """Wait until nothing else is written. Raises NoTurnError after ``turn_seconds``: nothing is signed."""
+        trace = _trace.get()
+        first = None if trace is not None and trace.write else self.read_turn
+        try:
+            async with asyncio.timeout(self.turn_seconds), first or contextlib.nullcontext():
+                await turn.acquire()
+        except TimeoutError:
+            raise NoTurnError("other requests of this key are being written") from None
+        return _Release(turn)
+
+    def set_markets(self, markets: Any, currencies: Any = None) -> Any:
+        """Take these markets for the exchange's, as ``revise`` makes them."""
+        revised = markets if self.revise is None else self.revise(markets)
+        return super().set_markets(revised, currencies)  # type: ignore[misc]
 
     async def _sign_and_fetch(self, path: str, api: Any, method: str, params: Any) -> Any:
         request = self.sign(path, api, method, params)

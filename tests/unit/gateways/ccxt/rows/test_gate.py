@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
-from services.mcp.order_execution.gateways.base import Accepted, Found, NotFound, OrderRef
-from tests.unit.gateways.ccxt.captured import CLIENT_ID, NOW, Sent, order
+from services.mcp.order_execution.gateways.base import Accepted, Found, NotFound, OrderRef, Unavailable
+from tests.unit.gateways.ccxt.captured import CLIENT_ID, NOW, CapturedGateway, Reply, Sent, order
 from tests.unit.gateways.ccxt.exchange_suite import CREATED_MS, ExchangeSuite
 
 STATES = {"open": "open", "filled": "closed", "canceled": "cancelled"}
@@ -109,9 +110,56 @@ class TestGate(ExchangeSuite):
     async def test_what_a_lookup_forgets_is_searched_in_the_lists(self) -> None:
         """An hour after its end an order is found by the exchange's id alone."""
         old = OrderRef(CLIENT_ID, self.symbol, None, NOW - timedelta(hours=2))
-        made = self.answering(self.opened([self.row()]))
+        made = self.listing([self.row()], [])
         assert isinstance(await made.query(old), Found)
-        assert made.line.sent[0].query["status"] == "open"
-        made = self.answering([])
+        made = self.listing([], [])
         assert await made.query(old) == NotFound()
-        assert [sent.query["status"] for sent in made.line.sent] == ["open", "finished"]
+        assert [sent.query.get("status") for sent in made.line.sent] == [None, "open", "finished"]
+
+    def listing(self, opened: list[Any], closed: list[Any]) -> CapturedGateway:
+        """A gateway whose lookup knows nothing, and whose lists have these rows."""
+        made = self.made()
+        lists = {"open": self.with_id(made, opened), "finished": self.with_id(made, closed)}
+
+        def script(sent: Sent) -> Reply | str:
+            if "status" not in sent.query:
+                status, answer = self.missing
+                return Reply(json.dumps(answer), status=status)
+            page, limit = int(sent.query["page"]), int(sent.query["limit"])
+            return json.dumps(lists[sent.query["status"]][(page - 1) * limit : page * limit])
+
+        return made.answer(script)
+
+    async def test_pages_of_open_orders_that_shift_are_read_again(self) -> None:
+        """An order that ends between two pages moves the first of the next page into the one that was read."""
+        made = self.made()
+        book = [*(self.row(number) for number in range(1_000, 1_100)), self.with_id(made, self.row())]
+
+        def script(sent: Sent) -> Reply | str:
+            if "status" not in sent.query:
+                return Reply(json.dumps(self.missing[1]), status=self.missing[0])
+            page, limit = int(sent.query["page"]), int(sent.query["limit"])
+            told = book[(page - 1) * limit : page * limit]
+            if len(made.line.sent) == 2:
+                del book[0]
+            return json.dumps(told)
+
+        made.answer(script)
+        old = OrderRef(CLIENT_ID, self.symbol, None, NOW - timedelta(hours=2))
+        found = await made.query(old)
+        assert isinstance(found, Found), found
+        assert [sent.query.get("page") for sent in made.line.sent] == [None, *("1", "2") * 3]
+
+    async def test_pages_that_never_stand_still_are_no_list(self) -> None:
+        """It is said, not guessed."""
+        made = self.made()
+        first = iter(range(2_000, 3_000))
+
+        def script(sent: Sent) -> str:
+            if sent.query["page"] == "1":
+                return json.dumps([self.row(number) for number in (next(first), *range(1_000, 1_099))])
+            return "[]"
+
+        listed = await made.answer(script).open_orders(self.symbol)
+        assert isinstance(listed, Unavailable)
+        assert len(made.line.sent) == 8

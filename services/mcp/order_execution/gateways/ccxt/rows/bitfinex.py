@@ -51,6 +51,7 @@ ROW: Final = Row(
     assumptions=(
         "a request is not held back for more than 2 minutes: nothing lets it expire but a later nonce",
         "an accepted order is in the lists by then",
+        "attempts of one order to be placed lie within a day, as far as the lists are searched",
         "lists come with the newest first, by the time of their last update",
     ),
     workarounds=(
@@ -68,7 +69,7 @@ ROW: Final = Row(
     expiry=None,
     settle=120.0,
     market_key=(3,),
-    scan_seconds=600.0,
+    scan_seconds=86_400.0,
     success=((6,), "SUCCESS"),
     wrap="result",
     lookups=(

@@ -86,7 +86,7 @@ ROW: Final = Row(
         method="privateSpotGetV2SpotTradeUnfilledOrders",
         rows=("data",),
         limit=100,
-        pager=Pager(kind=PagerKind.LAST_ROW, param="idLessThan", at=("orderId",)),
+        pager=Pager(kind=PagerKind.LAST_ROW, param="idLessThan", at=("orderId",), falls=True),
     ),
     closed_orders=(
         ListCall(
@@ -95,7 +95,7 @@ ROW: Final = Row(
             since="startTime",
             until="endTime",
             limit=100,
-            pager=Pager(kind=PagerKind.LAST_ROW, param="idLessThan", at=("orderId",)),
+            pager=Pager(kind=PagerKind.LAST_ROW, param="idLessThan", at=("orderId",), falls=True),
             memory=KEPT_SECONDS,
         ),
     ),
@@ -106,7 +106,7 @@ ROW: Final = Row(
             since="startTime",
             until="endTime",
             limit=100,
-            pager=Pager(kind=PagerKind.LAST_ROW, param="idLessThan", at=("tradeId",)),
+            pager=Pager(kind=PagerKind.LAST_ROW, param="idLessThan", at=("tradeId",), falls=True),
             memory=KEPT_SECONDS,
         ),
     ),

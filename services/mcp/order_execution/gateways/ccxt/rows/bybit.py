@@ -85,13 +85,16 @@ ROW: Final = Row(
     sources=(
         "bybit-exchange.github.io/docs/v5, place order: orderLinkId is up to 36 letters, digits, - and _",
         "the same, order/realtime and order/history: by orderId or orderLinkId; pages by nextPageCursor",
-        "the same: history covers at most 7 days a request; orders cancelled without a trade are kept for 24 hours",
+        "the same: history covers at most 7 days a request, and the last 7 where no times are given",
+        "the same: orders cancelled without a trade are kept for 24 hours",
         "the same, authentication: X-BAPI-RECV-WINDOW",
         "ccxt 4.5.90 bybit.py: orderLinkId is sent; 110072, 170141 and 12141 for a repeated one",
     ),
     assumptions=(
         "a repeated orderLinkId is refused among open orders at least",
         "an order stands in order/realtime or in order/history within 5 s",
+        "of an order sent more than 23 hours ago that is in no list nothing is known: it may have been cancelled",
+        "attempts of one order to be placed lie within a day, as far as the lists are searched",
         "the account is a unified one",
     ),
     workarounds=(
@@ -106,6 +109,9 @@ ROW: Final = Row(
     lookup_scope=LookupScope.ALL,
     expiry=Expiry(seconds=5.0, option="recvWindow"),
     settle=5.0,
+    lookup_memory=82_800.0,
+    scan_seconds=86_400.0,
+    scan_memory=82_800.0,
     lookups=(
         Lookup(
             method="privateGetV5OrderRealtime",

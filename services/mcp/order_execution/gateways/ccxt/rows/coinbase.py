@@ -68,7 +68,9 @@ ROW: Final = Row(
         "ccxt 4.5.90 coinbase.py: its own client_order_id, unless that very parameter is given",
     ),
     assumptions=(
-        "an accepted order is in the lists within 10 s",
+        "an accepted order is in the list of all orders within 10 s, whatever its state",
+        "the list of open orders has those in the state OPEN; PENDING and QUEUED pass within moments",
+        "attempts of one order to be placed lie within a day, as far as the lists are searched",
         "which codes a refusal has beyond those of the documentation is not known: others are Unknown",
     ),
     workarounds=(
@@ -85,7 +87,7 @@ ROW: Final = Row(
     expiry=Expiry(seconds=120.0),
     settle=10.0,
     market_key=("product_id",),
-    scan_seconds=600.0,
+    scan_seconds=86_400.0,
     lookups=(
         Lookup(
             method="v3PrivateGetBrokerageOrdersHistoricalOrderId",

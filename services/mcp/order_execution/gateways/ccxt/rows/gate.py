@@ -49,7 +49,7 @@ WORDING: Final = Wording(
     ),
 )
 
-_PAGES: Final = Pager(kind=PagerKind.NUMBERED, param="page")
+_PAGES: Final = Pager(kind=PagerKind.NUMBERED, param="page", at=("id",))
 
 ROW: Final = Row(
     exchange="gate",
@@ -64,6 +64,7 @@ ROW: Final = Row(
     assumptions=(
         "a repeated text is not refused: nothing says that it is",
         "an accepted order is found within 5 s",
+        "attempts of one order to be placed lie within a day, as far as the lists are searched",
         "the account is a classic one",
     ),
     workarounds=(
@@ -72,6 +73,7 @@ ROW: Final = Row(
         "ids of 32 hexadecimal digits, as the executor makes, are too long: they travel in base 62",
         "ccxt knows no x-gate-exptime: the header is added to the request",
         "ccxt asks for the kind of account before an order: it is told the answer",
+        "numbered pages of open orders shift as orders end: they are read until two readings agree",
     ),
     ids=IdForm(32, r"[0-9a-f]{32}|(?!h\.)[A-Za-z0-9_.-]{1,26}", Travel.PACKED, prefix="t-"),
     create_param="text",
@@ -84,7 +86,7 @@ ROW: Final = Row(
     settle=5.0,
     market_key=("currency_pair",),
     lookup_memory=3_000.0,
-    scan_seconds=600.0,
+    scan_seconds=86_400.0,
     lookups=(
         Lookup(
             method="privateSpotGetOrdersOrderId",

@@ -60,12 +60,16 @@ ROW: Final = Row(
         "www.huobi.com/support 84873840032816 (2021): the uniqueness of a client order id is no longer verified",
         "the same: a final order is found by it for 2 hours after its creation, others for 8 hours",
         "huobiapi.github.io/docs/spot/v1: orders within 48 hours a request and 180 days back, one symbol",
+        "the same, getClientOrder and history: made by API and cancelled, it is told for 2 hours",
         "the same: match results within 48 hours a request and 120 days back",
         "ccxt 4.5.90 htx.py: client-order-id is sent",
     ),
     assumptions=(
         "a signed request is refused 5 minutes after its timestamp",
         "an accepted order is in the lists within 10 s",
+        "no list has an order that was cancelled over 2 hours ago, even if it traded, as is said of the lookup",
+        "of an order sent more than 100 minutes ago that is in no list nothing is known",
+        "attempts of one order to be placed lie within a day, as far as the lists are searched",
         "without account and symbol openOrders gives all open orders, at most 500",
     ),
     workarounds=(
@@ -80,7 +84,8 @@ ROW: Final = Row(
     list_scope=ListScope.SYMBOL,
     expiry=Expiry(seconds=300.0),
     settle=10.0,
-    scan_seconds=600.0,
+    scan_seconds=86_400.0,
+    scan_memory=6_000.0,
     lookups=(
         Lookup(
             method="spotPrivateGetV1OrderOrdersOrderId",

@@ -81,7 +81,7 @@ ROW: Final = Row(
     cancel_param="clientOrderId",
     id_scope=IdScope.OPEN_ORDERS,
     lookup_scope=LookupScope.ALL,
-    expiry=Expiry(seconds=10.0, param="deadline", stamp=Stamp.RFC3339),
+    expiry=Expiry(seconds=10.0, param="deadline", stamp=Stamp.RFC3339, least=3.0),
     settle=5.0,
     market_key=(),
     cancel_count=("result", "count"),

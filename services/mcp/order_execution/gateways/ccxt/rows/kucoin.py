@@ -53,6 +53,7 @@ ROW: Final = Row(
     ),
     assumptions=(
         "a repeated clientOid is refused among open orders at least",
+        "what rests is found by clientOid however old it is",
         "an accepted order is found within 10 s",
         "the account is a classic one",
     ),

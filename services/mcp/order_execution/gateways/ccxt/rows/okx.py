@@ -73,7 +73,7 @@ WORDING: Final = Wording(
 )
 
 DAY: Final = 86_400.0
-_PAGES: Final = Pager(kind=PagerKind.LAST_ROW, param="after", at=("ordId",))
+_PAGES: Final = Pager(kind=PagerKind.LAST_ROW, param="after", at=("ordId",), falls=True)
 
 ROW: Final = Row(
     exchange="okx",
@@ -89,6 +89,7 @@ ROW: Final = Row(
     assumptions=(
         "clOrdId is refused a second time among open orders at least",
         "an accepted order is found within 5 s",
+        "of an order sent more than 100 minutes ago that is not found nothing is known: it may have been cancelled",
         "what a passed expTime is answered with is not known: such an order is looked up",
     ),
     workarounds=(
@@ -105,7 +106,7 @@ ROW: Final = Row(
     expiry=Expiry(seconds=5.0, header="expTime"),
     settle=5.0,
     market_key=("instId",),
-    lookup_memory=90 * DAY,
+    lookup_memory=6_000.0,
     lookups=(
         Lookup(
             method="privateGetTradeOrder",
@@ -155,7 +156,7 @@ ROW: Final = Row(
             params={"instType": "SPOT"},
             since="begin",
             limit=100,
-            pager=Pager(kind=PagerKind.LAST_ROW, param="after", at=("billId",)),
+            pager=Pager(kind=PagerKind.LAST_ROW, param="after", at=("billId",), falls=True),
             memory=90 * DAY,
         ),
     ),
