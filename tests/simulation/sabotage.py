@@ -46,6 +46,8 @@ def planted(name: str) -> Iterator[None]:
     changes = list(SABOTAGES[name]())
     before = [(owner, attribute, vars(owner).get(attribute, _MISSING)) for owner, attribute, _ in changes]
     for owner, attribute, value in changes:
+        if not hasattr(owner, attribute):
+            raise AttributeError(f"{owner} has no {attribute}: the bug {name!r} is planted nowhere")
         setattr(owner, attribute, value)
     try:
         yield
@@ -160,12 +162,14 @@ def _duplicate_is_rejection() -> Iterable[Change]:
 
 @sabotage("what was being sent at the crash counts as never sent")
 def _sending_never_left() -> Iterable[Change]:
-    def take_over(self: core.Core, claimed: list[Order]) -> None:
-        for order in claimed:
+    def take_over(self: core.Core, claimed: Iterable[Order]) -> None:
+        left = list(claimed)
+        self.registry.load(left)
+        for order in left:
             if order.state in (OrderState.SENDING, OrderState.PENDING):
                 self.registry.record(lifecycle.never_left(order, self.clock.now(), lifecycle.NEVER_SENT))
 
-    yield core.Core, "_take_over", take_over
+    yield core.Core, "take_over", take_over
 
 
 @sabotage("a cancel counts as done once it is asked for")
@@ -214,7 +218,10 @@ def _out_of_order() -> Iterable[Change]:
 
 @sabotage("orders are placed by a clock that is wrong")
 def _no_clock_check() -> Iterable[Change]:
-    yield submission, "_check_clock", lambda error: None
+    async def believe(self: Submission, deadline: float) -> None:
+        return
+
+    yield Submission, "_check_clock", believe
 
 
 @sabotage("a close leaves callers waiting")
