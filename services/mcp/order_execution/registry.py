@@ -181,9 +181,9 @@ class OrderRegistry:
     def _note_unwritten(self, order_id: str) -> None:
         """Remember what may get lost with the journal, and forget what it has written: it writes in order."""
         if not self._suspended:
-            health = self._journal.health()
-            if health.failure is None:
-                self._forget_written(self._changes - health.waiting)
+            waiting = self._journal.backlog()
+            if waiting is not None:
+                self._forget_written(self._changes - waiting)
         self._changes += 1
         self._unwritten[order_id] = self._changes
         self._unwritten.move_to_end(order_id)

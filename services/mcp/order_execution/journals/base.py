@@ -127,3 +127,8 @@ class Journal(ABC):
     @abstractmethod
     def health(self) -> JournalHealth:
         """Where the journal stands now; cheap, never waits."""
+
+    def backlog(self) -> int | None:
+        """How many entries are not yet durable; None once the journal has failed. Asked for every change."""
+        health = self.health()
+        return None if health.failure is not None else health.waiting

@@ -293,6 +293,16 @@ class SQLiteJournal(Journal):
         waiting = writer.waiting
         return JournalHealth(lag=writer.lag(), failure=writer.failure, waiting=waiting)
 
+    def backlog(self) -> int | None:
+        """The same without looking at a clock."""
+        writer = self._writer
+        if self._phase is not _Phase.OPEN:
+            return None
+        if writer is None:
+            return 0
+        waiting = writer.waiting  # first: the thread notes a failure before it counts its entries
+        return None if writer.failure is not None else waiting
+
     async def _open_writer(self) -> None:
         create_directory(self._path)
         lock = FileLock(self._path.with_name(self._path.name + ".lock"))
