@@ -5,17 +5,16 @@ What it does for an order beyond the baseline is what the contract asks for: the
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
-from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 import yarl
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from services.mcp.order_execution.errors import ErrorCategory
 from services.mcp.order_execution.gateways.base import (
@@ -129,13 +128,18 @@ class HttpGateway(QuietGateway):
         super().__init__()
         self._url = yarl.URL(f"http://127.0.0.1:{port}/api/v3/order")
         self._secret = secret.encode()
-        self._headers = {"X-MBX-APIKEY": key, "Content-Type": "application/x-www-form-urlencoded"}
+        headers = {"X-MBX-APIKEY": key, "Content-Type": "application/x-www-form-urlencoded"}
+        self._headers = CIMultiDictProxy(CIMultiDict(headers))
         self._session: aiohttp.ClientSession | None = None
         self._markets: dict[str, Market] = {}
 
     async def open(self) -> None:
-        """Make the session."""
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        """Make the session: no cookies are kept, and the executor sets the time limits."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        )
 
     async def close(self) -> None:
         """Close it."""
@@ -154,18 +158,14 @@ class HttpGateway(QuietGateway):
     async def submit(self, request: OrderRequest) -> Accepted | Rejected | NotSent | Unknown:
         """Sign, send, classify."""
         assert self._session is not None
-        told = {
-            "symbol": request.symbol.replace("/", ""),
-            "side": "BUY" if request.side == "buy" else "SELL",
-            "type": "LIMIT",
-            "timeInForce": request.time_in_force.value,
-            "quantity": plain_decimal(request.amount),
-            "price": plain_decimal(request.price or Decimal(0)),
-            "newClientOrderId": request.client_order_id,
-            "timestamp": time.time_ns() // 1_000_000,
-        }
-        query = urlencode(told)
-        signature = hmac.new(self._secret, query.encode(), hashlib.sha256).hexdigest()
+        # Symbols, ids and decimals in plain notation need no quoting.
+        query = (
+            f"symbol={request.symbol.replace('/', '')}&side={'BUY' if request.side == 'buy' else 'SELL'}&type=LIMIT"
+            f"&timeInForce={request.time_in_force}&quantity={plain_decimal(request.amount)}"
+            f"&price={plain_decimal(request.price or Decimal(0))}&newClientOrderId={request.client_order_id}"
+            f"&timestamp={time.time_ns() // 1_000_000}"
+        )
+        signature = hmac.digest(self._secret, query.encode(), "sha256").hex()
         body = f"{query}&signature={signature}".encode()
         try:
             async with self._session.post(self._url, data=body, headers=self._headers) as answer:

@@ -42,18 +42,18 @@ def surely_equal(kept: Mapping[str, Any], seen: ExchangeOrder) -> bool:
     try:
         return (
             kept["state"] == seen.state.value
-            and kept["exchange_order_id"] == seen.exchange_order_id
+            and kept.get("exchange_order_id") == seen.exchange_order_id
             and kept["symbol"] == seen.symbol
             and kept["side"] == seen.side.value
             and Decimal(kept["amount"]) == seen.amount
-            and Decimal(kept["filled"]) == seen.filled
-            and (seen.price is None or kept["price"] is None or Decimal(kept["price"]) == seen.price)
-            and [fill["trade_id"] for fill in kept["fills"]] == [fill.trade_id for fill in fills]
+            and Decimal(kept.get("filled", 0)) == seen.filled
+            and (seen.price is None or kept.get("price") is None or Decimal(kept["price"]) == seen.price)
+            and [fill["trade_id"] for fill in kept.get("fills", ())] == [fill.trade_id for fill in fills]
             and (bool(fills) or not seen.filled)
-            and _total_fees(fills) == {currency: Decimal(fee) for currency, fee in kept["fees"].items()}
+            and _total_fees(fills) == {currency: Decimal(fee) for currency, fee in kept.get("fees", {}).items()}
         )
     except (KeyError, TypeError, AttributeError, ArithmeticError):
-        return False  # an older record that lacks a field, or one that is damaged: reading it whole will tell
+        return False  # a damaged record: reading it whole will tell
 
 
 def expected_state(order: Order, seen: ExchangeOrder) -> OrderState:

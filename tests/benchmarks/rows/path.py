@@ -19,6 +19,8 @@ from tests.benchmarks.peers import stub
 KEY, SECRET = "k" * 64, "s" * 64
 ORDER = {"symbol": "BTC/USDT", "side": "buy", "type": "limit", "amount": "0.001", "price": "50000"}
 
+DURABLE = "durable: SQL, COMMIT, fdatasync"
+HANDED_OVER = "journal: to its thread and back"
 Span = tuple[str, float, float]
 """Name, and begin and end in seconds."""
 
@@ -56,17 +58,17 @@ class Spans:
         return noting
 
 
-class _Commits:
-    """A connection of which each COMMIT is noted."""
+class _Appends:
+    """A connection of which each append is noted: one statement that is its own transaction."""
 
     def __init__(self, connection: Any, spans: Spans) -> None:
         self._connection = connection
-        self._commit = spans.sync("durable: COMMIT, fdatasync", connection.execute)
+        self._append = spans.sync(DURABLE, connection.execute)
 
     def execute(self, statement: str, *values: Any) -> Any:
         """As the connection does it."""
-        if statement == "COMMIT":
-            return self._commit(statement)
+        if statement.startswith("INSERT INTO appending"):
+            return self._append(statement, *values)
         return self._connection.execute(statement, *values)
 
     def __getattr__(self, name: str) -> Any:
@@ -91,8 +93,8 @@ def _attach(executor: ReliableOrderExecutor, spans: Spans) -> Callable[[], None]
     put(core.ports.gateway, "submit", spans.awaited("HTTP to the stub and back", core.ports.gateway.submit))
     put(core.submission, "_take", spans.sync("accept, record, tell", core.submission._take))
     writer = core.ports.journal._writer  # type: ignore[attr-defined]
-    put(writer, "_prepare", spans.sync("encode", writer._prepare))
-    put(writer, "_connection", _Commits(writer._connection, spans))
+    put(writer, "_row", spans.sync("encode", writer._row))
+    put(writer, "_connection", _Appends(writer._connection, spans))
 
     def end() -> None:
         for step in reversed(undo):
@@ -146,8 +148,8 @@ def _of_one_order(noted: list[Span], began: float) -> dict[str, float]:
         if start >= began:
             own[name] = own.get(name, 0.0) + end - start
     journal = own.pop("intent durable (loop)", 0.0)
-    parts = own.get("encode", 0.0) + own.get("durable: COMMIT, fdatasync", 0.0)
-    own["journal: SQL, thread and back"] = max(0.0, journal - parts)
+    parts = own.get("encode", 0.0) + own.get(DURABLE, 0.0)
+    own[HANDED_OVER] = max(0.0, journal - parts)
     return own
 
 
@@ -168,8 +170,8 @@ STEPS = (
     "parse",
     "rules, funds, limits",
     "encode",
-    "journal: SQL, thread and back",
-    "durable: COMMIT, fdatasync",
+    HANDED_OVER,
+    DURABLE,
     "HTTP to the stub and back",
     "accept, record, tell",
 )

@@ -98,13 +98,22 @@ def test_no_field_of_an_order_is_forgotten() -> None:
     assert set(READERS) == {field.name for field in fields(Order)}
 
 
-def test_an_older_record_takes_defaults_for_newer_fields() -> None:
-    """A record written before a field with a default existed can still be read."""
+def test_what_holds_its_default_is_not_written() -> None:
+    """A record says what it has to say; one in which everything is said, as earlier versions wrote it, reads alike."""
     order = intent("o-1").order
     data = orjson.loads(encode_order(order))
-    for name in ("restartable", "external", "confirmations", "fees"):
-        del data[name]
-    assert decode_order(orjson.dumps(data)) == order
+    assert not {"fees", "fills", "filled", "restartable", "external", "reason", "stop_price"} & data.keys()
+    everything = {**order.to_dict(), **data}
+    del everything["remaining"]
+    assert set(everything) == set(READERS)
+    assert decode_order(orjson.dumps(everything)) == order
+
+
+def test_an_event_that_says_everything_reads_alike() -> None:
+    """As earlier versions wrote it, and in the same order of fields."""
+    event = eventful("o-1")[0]
+    assert decode_event(orjson.dumps(event.to_dict())) == event.to_dict()
+    assert list(decode_event(encode_event(event))) == list(event.to_dict())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Orders and events as bytes and back, field by field and exactly.
 
 The text is JSON. Decimals are strings that keep every digit and the exponent; times are ISO 8601 with their
-offset. A field that an older record lacks takes its default, so fields with a default need no migration.
+offset. A field that holds its default is not written; one that a record lacks takes it, so that new fields with a
+default need no migration.
 """
 
 from __future__ import annotations
@@ -26,20 +27,89 @@ from ..models import (
     Side,
     Step,
     TimeInForce,
+    plain_decimal,
     to_plain,
 )
 
+_NO_EVENT: Final = MappingProxyType(
+    dict.fromkeys(
+        (
+            *("order_id", "version", "kind", "at", "previous", "state"),
+            *("exchange_order_id", "attempts", "filled", "reason", "fill", "detail"),
+        )
+    )
+)
+"""The fields of ``OrderEvent.to_dict()`` in their order: one that is nothing is not written."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def encode_order(order: Order) -> bytes:
-    """Write the whole record. Raises TypeError for a value that no order may hold."""
+    """Write the record, less the fields that hold their default. Raises TypeError for a value that no order may hold."""
+    data = _order_values(order)
     try:
-        return orjson.dumps(order, default=_plain)
+        return orjson.dumps(data)
     except orjson.JSONEncodeError:
         # An exchange's words may hold half a surrogate pair, which UTF-8 cannot say.
-        return orjson.dumps(_cleaned(to_plain(order)))
+        return orjson.dumps(_cleaned(to_plain(data)))
+
+
+def _order_values(order: Order) -> dict[str, object]:
+    """Field by field rather than by a loop: it is done for every change of every order."""
+    data: dict[str, object] = {
+        "order_id": order.order_id,
+        "symbol": order.symbol,
+        "side": order.side,
+        "type": order.type,
+        "amount": str(order.amount),
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+        "state": order.state,
+        "version": order.version,
+    }
+    if order.price is not None:
+        data["price"] = str(order.price)
+    if order.stop_price is not None:
+        data["stop_price"] = str(order.stop_price)
+    if order.time_in_force is not TimeInForce.GTC:
+        data["time_in_force"] = order.time_in_force
+    if order.exchange_order_id is not None:
+        data["exchange_order_id"] = order.exchange_order_id
+    if order.attempts:
+        data["attempts"] = order.attempts
+    if order.reason is not None:
+        data["reason"] = order.reason
+    if order.sent_at is not None:
+        data["sent_at"] = order.sent_at
+    if order.confirmations:
+        data["confirmations"] = [_confirmation_values(item) for item in order.confirmations]
+    if (filled := str(order.filled)) != "0":
+        data["filled"] = filled
+    if order.average_price is not None:
+        data["average_price"] = str(order.average_price)
+    if order.fees:
+        data["fees"] = {currency: str(fee) for currency, fee in order.fees.items()}
+    if order.fills:
+        data["fills"] = [_fill_values(fill) for fill in order.fills]
+    for name in ("post_only", "cancel_requested", "external", "restartable"):
+        if getattr(order, name):
+            data[name] = True
+    return data
+
+
+def _confirmation_values(item: Confirmation) -> dict[str, object]:
+    return {"step": item.step, "at": item.at, "ok": item.ok, "detail": item.detail}
+
+
+def _fill_values(fill: Fill) -> dict[str, object]:
+    return {
+        "trade_id": fill.trade_id,
+        "price": str(fill.price),
+        "amount": str(fill.amount),
+        "fee": str(fill.fee),
+        "fee_currency": fill.fee_currency,
+        "at": fill.at,
+    }
 
 
 def decode_order(body: bytes | str) -> Order:
@@ -82,23 +152,42 @@ class KeptOrder:
 
 
 def encode_event(event: OrderEvent) -> bytes:
-    """Write the change alone, as ``OrderEvent.to_dict()`` gives it."""
-    data = event.to_dict()
+    """Write the change alone, as ``OrderEvent.to_dict()`` gives it, less what is nothing."""
+    order = event.order
+    data: dict[str, object] = {
+        "order_id": order.order_id,
+        "version": order.version,
+        "kind": event.kind,
+        "at": event.at,
+        "state": order.state,
+        "attempts": order.attempts,
+        "filled": plain_decimal(order.filled),
+    }
+    if event.previous is not None:
+        data["previous"] = event.previous
+    if order.exchange_order_id is not None:
+        data["exchange_order_id"] = order.exchange_order_id
+    if order.reason is not None:
+        data["reason"] = order.reason
+    if event.fill is not None:
+        data["fill"] = event.fill.to_dict()
+    if event.detail is not None:
+        data["detail"] = event.detail
     try:
         return orjson.dumps(data)
     except orjson.JSONEncodeError:
-        return orjson.dumps(_cleaned(data))
+        return orjson.dumps(_cleaned(to_plain(data)))
 
 
 def decode_event(body: bytes | str) -> dict[str, object]:
-    """Read a change back as the dictionary that was written. Raises JournalError when it is not one."""
+    """Read a change back as ``OrderEvent.to_dict()`` gave it. Raises JournalError when it is not one."""
     try:
         data = orjson.loads(body)
     except ValueError as error:
         raise JournalError(f"an event of the journal cannot be read ({error}): {body[:80]!r}") from error
     if not isinstance(data, dict):
         raise JournalError(f"an event of the journal is not an object: {body[:80]!r}")
-    return data
+    return {**_NO_EVENT, **data}
 
 
 def clean_text(text: str) -> str:
@@ -109,15 +198,6 @@ def clean_text(text: str) -> str:
 def to_micros(at: datetime) -> int:
     """Microseconds since 1970 in UTC: exact, and sorts as the times do."""
     return (at - _EPOCH) // _MICROSECOND
-
-
-def _plain(value: object) -> object:
-    """Tell orjson how to write what it does not know."""
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"an order cannot hold a {type(value).__name__}")
 
 
 def _cleaned(value: Any) -> Any:

@@ -37,7 +37,7 @@ from .file_lock import FileLock
 from .sqlite_check import FileCheck
 from .sqlite_reader import Scan, SQLiteReader
 from .sqlite_schema import create_directory
-from .sqlite_writer import FlagChange, SQLiteWriter
+from .sqlite_writer import SQLiteWriter
 
 T = TypeVar("T")
 
@@ -164,8 +164,24 @@ class SQLiteJournal(Journal):
         After an unclean end an intent waits until a large file has been read through.
         """
         order_id = event.order_id
-        if self._checking is not None and event.kind in _NEEDS_SPACE:
+        needs_space = event.kind in _NEEDS_SPACE
+        if needs_space and self._checking is not None:
             await asyncio.wait({self._checking})
+        writer = self._sound_writer(order_id)
+        if needs_space:
+            self._require_space(order_id)
+        try:
+            written = writer.append_waiting(event)
+        except JournalError as error:
+            raise JournalUnavailable(str(error), order_id=order_id) from error
+        ours = await written
+        if ours and needs_space:
+            if len(self._ours) >= _OURS_MAX:
+                self._ours.clear()  # of those that were never sent; they are asked for anew
+            self._ours.add(order_id)
+
+    def _sound_writer(self, order_id: str) -> SQLiteWriter:
+        """The writer, where it may take more. Raises JournalUnavailable, JournalLagging, JournalReadOnly."""
         try:
             writer = self._require_writer()
         except JournalReadOnly:
@@ -181,13 +197,7 @@ class SQLiteJournal(Journal):
             raise JournalLagging(
                 f"the journal lags {lag:.1f} s behind with {writer.waiting} entries", order_id=order_id
             )
-        if event.kind in _NEEDS_SPACE:
-            self._require_space(order_id)
-        ours = await writer.append_and_wait(event)
-        if ours and event.kind in _NEEDS_SPACE:
-            if len(self._ours) >= _OURS_MAX:
-                self._ours.clear()  # of those that were never sent; they are asked for anew
-            self._ours.add(order_id)
+        return writer
 
     def enqueue(self, event: OrderEvent) -> None:
         """Append behind. After a failure the entry is dropped; see :meth:`Journal.enqueue`."""
@@ -280,7 +290,7 @@ class SQLiteJournal(Journal):
         writer = self._require_writer()
         if writer.failure is not None:
             raise JournalError(f"the journal cannot be written until it is opened anew: {writer.failure}")
-        await writer.append_and_wait(FlagChange(name, value))
+        await writer.set_flag(name, value)
 
     def health(self) -> JournalHealth:
         """Where the journal stands now; any thread may ask."""

@@ -1,91 +1,118 @@
-"""Many entries in few statements.
+"""Many changes in one statement, which is its own transaction.
 
-For every statement sqlite3 lets go of the interpreter, and has to win it back from an event loop that is busy. With
-two statements for each entry it was that waiting, not the disk, that a large batch took.
+For every statement sqlite3 lets go of the interpreter, and has to win it back from an event loop that is busy: it was
+that waiting, not the disk, that a batch took. So a batch is one INSERT into a view, and what it does to the two tables
+is told by triggers, within SQLite. View and triggers belong to the connection alone; the file has nothing of them.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
 ROWS_MAX: Final = 64
-"""Rows in one statement: 64 times 11 values are below the 999 that old versions of SQLite take."""
-SUPPORTED: Final = sqlite3.sqlite_version_info >= (3, 33)
-"""Whether this SQLite knows UPDATE … FROM."""
+"""Rows in one statement: 64 times 12 values are below the 999 that old versions of SQLite take."""
 
-_INSERT_ORDERS: Final = """
-INSERT INTO orders
-    (symbol, state, settled, exchange_order_id, updated_at, owner, epoch, body, created_at, order_id, n)
-VALUES {rows} ON CONFLICT (order_id) DO NOTHING
+Row = tuple[object, ...]
+"""The values of ``COLUMNS``."""
+
+COLUMNS: Final = (
+    *("order_id", "n", "state", "settled", "exchange_order_id", "symbol"),
+    *("created_at", "updated_at", "body", "kind", "at", "event"),
+)
+"""The order after the change, as ``orders`` names it, and the change: kind, at and the event's own body."""
+
+_NOT_NEXT: Final = "not the next version"
+_FOREIGN: Final = "another epoch"
+_SHARED: Final = ("owner", "epoch")
+_INSERT_EVENT: Final = """
+    INSERT INTO order_events (order_id, n, kind, at, epoch, body)
+    VALUES (NEW.order_id, NEW.n, NEW.kind, NEW.at, NEW.epoch, NEW.event);
 """
-_UPDATE_ORDERS: Final = """
-UPDATE orders
-SET symbol = new.column1, state = new.column2, settled = new.column3, exchange_order_id = new.column4,
-    updated_at = new.column5, owner = new.column6, epoch = new.column7, body = new.column8, n = n + 1
-FROM (VALUES {rows}) AS new
-WHERE orders.order_id = new.column10 AND orders.n = new.column11 - 1
-"""
-_INSERT_EVENTS: Final = "INSERT INTO order_events (order_id, n, kind, at, epoch, body) VALUES {rows}"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One event in values: the order after it, as _INSERT_ORDERS names its columns, and the row of the event."""
-
-    order_id: str
-    version: int
-    record: tuple[object, ...]
-    event: tuple[object, ...]
-
-
-def write_together(connection: sqlite3.Connection, changes: Sequence[Change]) -> bool:
-    """Write changes in their order, within the caller's transaction.
-
-    False: one of them is not its order's next version. Then the transaction is to be rolled back, for others may
-    have been written already.
+_CHECK: Final = f"    SELECT RAISE(ABORT, '{_NOT_NEXT}') WHERE changes() = 0;"
+_SETUP: Final = (
+    "PRAGMA temp_store = MEMORY",  # nothing of this goes to a file
+    f"CREATE TEMP VIEW appending AS SELECT {', '.join(f'NULL AS {name}' for name in ('first', *COLUMNS, *_SHARED))}",
+    f"""
+    CREATE TEMP TRIGGER append_checked INSTEAD OF INSERT ON appending WHEN NEW.first BEGIN
+        SELECT RAISE(ABORT, '{_FOREIGN}')
+        WHERE (SELECT value FROM meta WHERE name = 'epoch') IS NOT CAST(NEW.epoch AS TEXT);
+    END
+    """,
+    f"""
+    CREATE TEMP TRIGGER append_first INSTEAD OF INSERT ON appending WHEN NEW.n = 1 BEGIN
+        INSERT INTO orders (symbol, state, settled, exchange_order_id, updated_at, owner, epoch, body,
+                            created_at, order_id, n)
+        VALUES (NEW.symbol, NEW.state, NEW.settled, NEW.exchange_order_id, NEW.updated_at, NEW.owner, NEW.epoch,
+                NEW.body, NEW.created_at, NEW.order_id, 1)
+        ON CONFLICT (order_id) DO NOTHING;
+    {_CHECK}
+    {_INSERT_EVENT}
+    END
+    """,
+    f"""
+    CREATE TEMP TRIGGER append_later INSTEAD OF INSERT ON appending WHEN NEW.n <> 1 BEGIN
+        UPDATE orders
+        SET symbol = NEW.symbol, state = NEW.state, settled = NEW.settled,
+            exchange_order_id = NEW.exchange_order_id, updated_at = NEW.updated_at, owner = NEW.owner,
+            epoch = NEW.epoch, body = NEW.body, n = n + 1
+        WHERE order_id = NEW.order_id AND n = NEW.n - 1;
+    {_CHECK}
+    {_INSERT_EVENT}
+    END
+    """,
+    # An order that starts afresh is created anew: periods are asked for by that.
     """
-    for wave in _waves(changes):
-        first = [change.record for change in wave if change.version == 1]
-        later = [change.record for change in wave if change.version != 1]
-        if _execute(connection, _INSERT_ORDERS, first) != len(first):
-            return False
-        if _execute(connection, _UPDATE_ORDERS, later) != len(later):
-            return False
-        _execute(connection, _INSERT_EVENTS, [change.event for change in wave])
-    return True
+    CREATE TEMP TRIGGER append_renewed INSTEAD OF INSERT ON appending WHEN NEW.n <> 1 AND NEW.kind = 'intent' BEGIN
+        UPDATE orders SET created_at = NEW.created_at WHERE order_id = NEW.order_id;
+    END
+    """,
+)
 
 
-def _waves(changes: Sequence[Change]) -> Iterator[list[Change]]:
-    """Cut where an order comes a second time: one statement cannot change it twice."""
-    wave: list[Change] = []
-    known: set[str] = set()
-    for change in changes:
-        if change.order_id in known:
-            yield wave
-            wave, known = [], set()
-        wave.append(change)
-        known.add(change.order_id)
-    if wave:
-        yield wave
+class NotNextVersionError(Exception):
+    """A change is not its order's next version; nothing of its statement was written."""
 
 
-def _execute(connection: sqlite3.Connection, template: str, rows: Sequence[tuple[object, ...]]) -> int:
-    """Carry a statement out for all rows; returns how many rows it changed."""
-    changed, start = 0, 0
-    while start < len(rows):
-        # Powers of two, so that few different statements are ever prepared, and each of them once.
-        size = min(ROWS_MAX, 1 << ((len(rows) - start).bit_length() - 1))
-        values = [value for row in rows[start : start + size] for value in row]
-        changed += connection.execute(_statement(template, len(rows[0]), size), values).rowcount
-        start += size
-    return changed
+class ForeignEpochError(Exception):
+    """Somebody else opened the file for writing; nothing was written."""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make view and triggers, once for a connection."""
+    for statement in _SETUP:
+        connection.execute(statement)
+
+
+def append(connection: sqlite3.Connection, rows: Sequence[Row], owner: str, epoch: int) -> None:
+    """Write up to ``ROWS_MAX`` changes in their order, all or none; outside of a transaction durably.
+
+    Raises NotNextVersionError, ForeignEpochError, sqlite3.Error.
+    """
+    size = 1 << (len(rows) - 1).bit_length()  # powers of two, so that few different statements are ever prepared
+    values: list[object] = [owner, epoch]
+    for row in rows:
+        values.extend(row)
+    values.extend([None] * (len(COLUMNS) * (size - len(rows))))
+    try:
+        connection.execute(_statement(size), values)
+    except sqlite3.IntegrityError as error:
+        told = str(error)
+        if _NOT_NEXT in told:
+            raise NotNextVersionError(told) from error
+        if _FOREIGN in told:
+            raise ForeignEpochError(told) from error
+        raise
 
 
 @cache
-def _statement(template: str, columns: int, rows: int) -> str:
-    row = f"({', '.join('?' * columns)})"
-    return template.format(rows=", ".join([row] * rows))
+def _statement(size: int) -> str:
+    """One INSERT of so many rows; those whose ``order_id`` is NULL fill it up and are left out."""
+    width = len(COLUMNS)
+    lines = []
+    for number in range(size):
+        given = ", ".join(f"?{3 + number * width + column}" for column in range(width))
+        lines.append(f"({int(number == 0)}, {given}, ?1, ?2)")
+    return f"INSERT INTO appending SELECT * FROM (VALUES {', '.join(lines)}) WHERE column2 IS NOT NULL"

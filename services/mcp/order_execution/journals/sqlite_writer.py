@@ -1,8 +1,9 @@
 """Group commit: whatever waits is written in one transaction, with one durable write, by one thread.
 
-The event loop appends to a queue and the thread takes from it. One wake-up of the loop per batch, not per
-entry, releases those who wait. What nobody waits for (acknowledgements, fills) does not wake the thread by itself:
-it rides with the next entry that somebody waits for, or alone after a few milliseconds.
+The event loop turns events into values, appends them to a queue, and the thread takes from it; so the thread needs the
+interpreter only to hand a batch over to SQLite. One wake-up of the loop per batch, not per entry, releases those who
+wait. What nobody waits for (acknowledgements, fills) does not wake the thread by itself: it rides with the next entry
+that somebody waits for, or alone after a few milliseconds.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Final
 
 from ..clock import Clock
 from ..errors import JournalError, LeaseLost
-from ..models import EventKind, OrderEvent
+from ..models import OrderEvent
 from .codec import clean_text, encode_event, encode_order, to_micros
-from .sqlite_batch import SUPPORTED, Change, write_together
+from .sqlite_batch import COLUMNS, ROWS_MAX, ForeignEpochError, NotNextVersionError, Row, append, prepare
 from .sqlite_schema import (
     begin_epoch,
     connect_writer,
@@ -41,31 +42,11 @@ MAX_BATCH: Final = 1024
 """Entries in one transaction, so that the first of a flood does not wait for the last."""
 BEHIND_SECONDS: Final = 0.01
 """How long what nobody waits for may wait for something that somebody does, to share its durable write."""
-FEW: Final = 2
-"""Up to so many entries are written one by one: there is little to be shared."""
 
-_INSERT_ORDER: Final = """
-INSERT INTO orders
-    (symbol, state, settled, exchange_order_id, updated_at, owner, epoch, body, created_at, order_id, n)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (order_id) DO NOTHING
-"""
-_UPDATE_ORDER: Final = """
-UPDATE orders
-SET symbol = ?, state = ?, settled = ?, exchange_order_id = ?, updated_at = ?, owner = ?, epoch = ?, body = ?,
-    n = n + 1
-WHERE order_id = ? AND n = ?
-"""
-_RENEW_ORDER: Final = "UPDATE orders SET created_at = ? WHERE order_id = ?"
-_INSERT_EVENT: Final = """
-INSERT INTO order_events (order_id, n, kind, at, epoch, body) VALUES (?, ?, ?, ?, ?, ?)
-"""
 _SET_FLAG: Final = """
 INSERT INTO flags (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 _CLEAR_FLAG: Final = "DELETE FROM flags WHERE name = ?"
-
-_Statement = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +59,18 @@ class FlagChange:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One thing to write, or with no payload a marker that asks when everything before it is settled."""
+    """One thing to write, or with neither row nor flag a marker that asks when everything before it is settled."""
 
-    payload: OrderEvent | FlagChange | None
     at: float
+    row: Row | None = None
+    flag: FlagChange | None = None
     future: asyncio.Future[bool] | None = None
-    change: Change | None = None
     error: JournalError | None = None
-    ours: bool = False
-    """The file was still ours once this was durable."""
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether there is nothing to write."""
+        return self.row is None and self.flag is None
 
 
 class SQLiteWriter:
@@ -156,28 +140,41 @@ class SQLiteWriter:
         """End the thread; False when it still works after ``timeout`` seconds."""
         return self._thread.stop(timeout)
 
-    def append(self, payload: OrderEvent | FlagChange) -> None:
-        """Write with the next batch, or on its own within ``BEHIND_SECONDS``."""
-        self._put_behind(_Entry(payload, self._clock.monotonic()))
+    def append(self, event: OrderEvent) -> None:
+        """Write with the next batch, or on its own within ``BEHIND_SECONDS``.
 
-    async def append_and_wait(self, payload: OrderEvent | FlagChange) -> bool:
-        """Write with the next batch and return once it is durable. Raises JournalError.
-
-        True: after it the file was still ours.
-
-        When the caller is cancelled, the entry keeps its place and is written all the same.
+        An event that cannot be written fails the journal: it would leave a gap in its order's versions.
         """
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._put(_Entry(payload, self._clock.monotonic(), future))
-        return await future
+        try:
+            row = self._row(event)
+        except JournalError as error:
+            self.fail(str(error))
+            return
+        self._appended += 1
+        self._incoming.append(_Entry(self._clock.monotonic(), row))
+        if not self._timer_due and self._loop is not None:
+            self._timer_due = True
+            self._loop.call_later(BEHIND_SECONDS, self._write_behind)
+
+    def append_waiting(self, event: OrderEvent) -> asyncio.Future[bool]:
+        """Write with the next batch; the future ends once it is durable, or with a JournalError.
+
+        True: after it the file was still ours. Whoever stops waiting leaves the entry in its place: it is written all
+        the same. Raises JournalError for an event that cannot be written: nothing was appended.
+        """
+        return self._put(_Entry(self._clock.monotonic(), self._row(event)))
+
+    async def set_flag(self, name: str, value: str | None) -> None:
+        """Write a durable setting, or with None clear it. Raises JournalError."""
+        if not (isinstance(name, str) and (value is None or isinstance(value, str))):
+            raise JournalError(f"the flag {name!r} cannot hold a {type(value).__name__}; expected text or None")
+        await self._put(_Entry(self._clock.monotonic(), flag=FlagChange(name, value)))
 
     async def settled(self) -> None:
         """Return once everything appended so far is durable or has failed."""
         if not self._incoming and self._oldest is None:
             return
-        future = asyncio.get_running_loop().create_future()
-        self._put(_Entry(None, self._clock.monotonic(), future))
-        await future
+        await self._put(_Entry(self._clock.monotonic()))
 
     def fail(self, why: str) -> None:
         """Refuse everything from now on; the first reason stands."""
@@ -185,9 +182,10 @@ class SQLiteWriter:
             self.failure = why
             _logger.error("the journal %s refuses further entries: %s", self._path, why)
 
-    def _put(self, entry: _Entry) -> None:
+    def _put(self, entry: _Entry) -> asyncio.Future[bool]:
         """Queue an entry that somebody waits for."""
-        if entry.payload is not None:
+        entry.future = future = asyncio.get_running_loop().create_future()
+        if not entry.is_marker:
             self._appended += 1
         self._incoming.append(entry)
         self._wanted += 1
@@ -195,14 +193,7 @@ class SQLiteWriter:
         if not self._drain_due:
             self._drain_due = True
             self._thread.submit(self._drain_wanted_in_thread)
-
-    def _put_behind(self, entry: _Entry) -> None:
-        """Queue an entry that nobody waits for."""
-        self._appended += 1
-        self._incoming.append(entry)
-        if not self._timer_due and self._loop is not None:
-            self._timer_due = True
-            self._loop.call_later(BEHIND_SECONDS, self._write_behind)
+        return future
 
     def _write_behind(self) -> None:
         """Write what has been left behind until now; nothing to do when it found a ride."""
@@ -213,14 +204,16 @@ class SQLiteWriter:
     def _release_waiters(self) -> None:
         """Tell those who wait how their entries fared."""
         while self._settled:
-            entry = self._settled.popleft()
-            future = entry.future
-            if future is None or future.done():
-                continue
-            if entry.error is None:
-                future.set_result(entry.ours)
-            else:
-                future.set_exception(entry.error)
+            batch = self._settled.popleft()
+            ours = self._is_ours()  # asked of the system once for a batch
+            for entry in batch:
+                future = entry.future
+                if future is None or future.done():
+                    continue
+                if entry.error is None:
+                    future.set_result(ours)
+                else:
+                    future.set_exception(entry.error)
 
     def _open_in_thread(self) -> None:
         create_file(self._path)
@@ -228,6 +221,7 @@ class SQLiteWriter:
         try:
             self.unchecked = not was_closed(self._connection) and is_large(self._path)
             self._epoch = begin_epoch(self._connection)
+            prepare(self._connection)
         except sqlite3.Error as error:
             raise describe(error, self._path) from error
 
@@ -259,7 +253,7 @@ class SQLiteWriter:
     def _write_batch_in_thread(self) -> None:
         self._oldest = self._incoming[0]
         batch = [self._incoming.popleft() for _ in range(min(len(self._incoming), MAX_BATCH))]
-        entries = [entry for entry in batch if entry.payload is not None]
+        entries = [entry for entry in batch if not entry.is_marker]
         waited = sum(entry.future is not None for entry in batch)
         self._wanted_taken += waited
         if entries:
@@ -268,7 +262,7 @@ class SQLiteWriter:
         self._oldest = None
         if not waited:
             return
-        self._settled.extend(batch)
+        self._settled.append(batch)
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
                 self._loop.call_soon_threadsafe(self._release_waiters)
@@ -281,15 +275,8 @@ class SQLiteWriter:
                 entry.error = JournalError(f"not written: {self.failure or 'the journal is closed'}")
             return
         try:
-            for entry in entries:
-                self._prepare(entry)
-            if not self._wrote_together(connection, entries):
-                self._begin(connection)
-                for entry in entries:
-                    _execute(connection, entry)
-            _renew(connection, entries)
-            connection.execute("COMMIT")
-            self._note_ours(entries)
+            if not self._wrote_at_once(connection, entries):
+                self._write_one_by_one(connection, entries)
         except Exception as error:  # noqa: BLE001 - whatever it was, the batch is in doubt and must say so
             roll_back(connection)
             self.fail(f"an append failed: {error}")
@@ -300,106 +287,79 @@ class SQLiteWriter:
             if entry.error is not None:
                 self.fail(str(entry.error))
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        self._check_epoch(connection)
-
-    def _wrote_together(self, connection: sqlite3.Connection, entries: Sequence[_Entry]) -> bool:
-        """Write a batch in few statements; False, with nothing begun, where it has to be done one by one."""
-        changes = [entry.change for entry in entries if entry.error is None]
-        if not SUPPORTED or len(changes) <= FEW or None in changes:
+    def _wrote_at_once(self, connection: sqlite3.Connection, entries: Sequence[_Entry]) -> bool:
+        """Write a batch in one statement, or in few; False, with nothing written, where it has to be one by one."""
+        rows = [entry.row for entry in entries if entry.row is not None]
+        if len(rows) != len(entries):
             return False
-        self._begin(connection)
-        if write_together(connection, [change for change in changes if change is not None]):
-            return True
-        connection.execute("ROLLBACK")  # one by one it shows which of them is wrong
-        return False
-
-    def _note_ours(self, entries: Sequence[_Entry]) -> None:
-        """Ask, once for a batch, whether the file is still ours: here, as the loop need not stop for the system."""
-        waited = [entry for entry in entries if entry.future is not None]
-        if waited and self._is_ours():
-            for entry in waited:
-                entry.ours = True
-
-    def _check_epoch(self, connection: sqlite3.Connection) -> None:
-        """Stand back from a file that somebody else opened for writing although we hold the lock."""
-        if read_epoch(connection) != self._epoch:
-            raise LeaseLost(f"another process has opened {self._path} for writing; was its lock file removed?")
-
-    def _prepare(self, entry: _Entry) -> None:
-        """Turn an event into values, outside of the transaction."""
         try:
-            if isinstance(entry.payload, OrderEvent):
-                entry.change = self._change(entry.payload)
-        except (TypeError, ValueError, AttributeError) as error:
-            entry.error = JournalError(f"an event cannot be written: {error}")
-            entry.error.__cause__ = error
+            if len(rows) <= ROWS_MAX:
+                append(connection, rows, self._owner, self._epoch)  # outside of a transaction it is one itself
+                return True
+            connection.execute("BEGIN IMMEDIATE")
+            for start in range(0, len(rows), ROWS_MAX):
+                append(connection, rows[start : start + ROWS_MAX], self._owner, self._epoch)
+            connection.execute("COMMIT")
+        except NotNextVersionError:
+            roll_back(connection)  # one by one it shows which of them is wrong
+            return False
+        except ForeignEpochError as error:
+            raise self._shut_out() from error
+        return True
 
-    def _change(self, event: OrderEvent) -> Change:
+    def _write_one_by_one(self, connection: sqlite3.Connection, entries: Sequence[_Entry]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if read_epoch(connection) != self._epoch:
+            raise self._shut_out()
+        for entry in entries:
+            if entry.flag is not None:
+                _write_flag(connection, entry.flag)
+            elif entry.row is not None:
+                try:
+                    append(connection, [entry.row], self._owner, self._epoch)
+                except NotNextVersionError:  # it leaves no trace
+                    entry.error = version_conflict(entry.row)
+        connection.execute("COMMIT")
+
+    def _shut_out(self) -> LeaseLost:
+        """Stand back from a file that somebody else opened for writing although we hold the lock."""
+        return LeaseLost(f"another process has opened {self._path} for writing; was its lock file removed?")
+
+    def _row(self, event: OrderEvent) -> Row:
+        """Turn an event into values. Raises JournalError where it holds what no event may."""
         order = event.order
-        order_id, version = clean_text(order.order_id), order.version
         exchange_order_id = order.exchange_order_id
-        record: tuple[object, ...] = (
-            clean_text(order.symbol),
-            order.state.value,
-            int(order.is_settled),
-            None if exchange_order_id is None else clean_text(exchange_order_id),
-            to_micros(order.updated_at),
-            self._owner,
-            self._epoch,
-            encode_order(order).decode(),
-            to_micros(order.created_at),
-            order_id,
-            version,
-        )
-        body = encode_event(event).decode()
-        return Change(
-            order_id,
-            version,
-            record,
-            (order_id, version, event.kind.value, to_micros(event.at), self._epoch, body),
-        )
+        try:
+            return (
+                clean_text(order.order_id),
+                order.version,
+                order.state.value,
+                int(order.is_settled),
+                None if exchange_order_id is None else clean_text(exchange_order_id),
+                clean_text(order.symbol),
+                to_micros(order.created_at),
+                to_micros(order.updated_at),
+                encode_order(order).decode(),
+                event.kind.value,
+                to_micros(event.at),
+                encode_event(event).decode(),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise JournalError(f"an event cannot be written: {error}") from error
 
 
-def _flag_statement(change: FlagChange) -> _Statement:
+def _write_flag(connection: sqlite3.Connection, change: FlagChange) -> None:
     if change.value is None:
-        return _CLEAR_FLAG, (change.name,)
-    return _SET_FLAG, (change.name, clean_text(change.value))
-
-
-def _execute(connection: sqlite3.Connection, entry: _Entry) -> None:
-    """Carry out one entry. The guarded statement comes first, so a wrong version leaves no trace."""
-    if entry.error is not None:
-        return
-    if isinstance(entry.payload, FlagChange):
-        connection.execute(*_flag_statement(entry.payload))
-        return
-    change = entry.change
-    if change is None:
-        return
-    if change.version == 1:
-        guarded = connection.execute(_INSERT_ORDER, change.record)
+        connection.execute(_CLEAR_FLAG, (change.name,))
     else:
-        guarded = connection.execute(_UPDATE_ORDER, (*change.record[:8], change.order_id, change.version - 1))
-    if guarded.rowcount == 1:
-        connection.execute(_INSERT_EVENT, change.event)
-    elif isinstance(entry.payload, OrderEvent):
-        entry.error = version_conflict(entry.payload)
+        connection.execute(_SET_FLAG, (change.name, clean_text(change.value)))
 
 
-def _renew(connection: sqlite3.Connection, entries: Sequence[_Entry]) -> None:
-    """An order that starts afresh is created anew: periods are asked for by that. It is rare."""
-    for entry in entries:
-        event = entry.payload
-        if isinstance(event, OrderEvent) and event.kind is EventKind.INTENT and event.order.version > 1:
-            connection.execute(_RENEW_ORDER, (to_micros(event.order.created_at), clean_text(event.order_id)))
-
-
-def version_conflict(event: OrderEvent) -> JournalError:
+def version_conflict(row: Row) -> JournalError:
     """Make the error for an event that is not the next version of its order: memory and journal disagree."""
+    values = dict(zip(COLUMNS, row, strict=True))
     return JournalError(
-        f"event {event.order.version} ({event.kind}) of order {event.order_id} is not that order's next one; "
+        f"event {values['n']} ({values['kind']}) of order {values['order_id']} is not that order's next one; "
         "it was not written"
     )
 
