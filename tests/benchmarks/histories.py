@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -151,7 +152,8 @@ def history(total: int, open_orders: int, *, crashed: bool = True) -> tuple[Path
     """The journal of so many orders, the last ``open_orders`` of them open, as a crash left it. Made if need be."""
     directory = WORK / "histories"
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{total}-{open_orders}-schema{SCHEMA_VERSION}-{'crashed' if crashed else 'closed'}.db"
+    state = "crashed" if crashed else "closed"
+    path = directory / f"{total}-{open_orders}-schema{SCHEMA_VERSION}-{_format():08x}-{state}.db"
     mark = path.with_suffix(".end")
     if path.exists() and mark.exists():
         return path, datetime.fromisoformat(mark.read_text(encoding="ascii"))
@@ -162,6 +164,12 @@ def history(total: int, open_orders: int, *, crashed: bool = True) -> tuple[Path
     _fill(path, total, open_orders, end, crashed=crashed)
     mark.write_text(end.isoformat(), encoding="ascii")
     return path, end
+
+
+def _format() -> int:
+    """Tells records apart that are written in another form."""
+    template = _Template(1, 2, datetime(2026, 1, 1, tzinfo=UTC), 0)
+    return zlib.crc32("".join((template._order, *template._bodies)).encode())
 
 
 async def _create(path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_too_little_free_space_stops_orders_alone(tmp_path: Path) -> None:
     async with ReliableOrderExecutor({"transaction_log": {"path": None}}, gateway=exchange, journal=journal) as bot:
         await bot.execute_order({**ORDER, "client_order_id": "first"})
         free[0] = 1000
-        journal._space_known_until = float("-inf")  # what is free is asked once a second
+        journal._space.forget()  # what is free is asked once a second
         with pytest.raises(JournalFull, match="1000 bytes are free"):
             await bot.execute_order({**ORDER, "client_order_id": "refused"})
         assert exchange.placed == ["first"]

@@ -36,22 +36,29 @@ def surely_equal(kept: Mapping[str, Any], seen: ExchangeOrder) -> bool:
 
     False says nothing: it is then for ``compare`` to tell.
     """
-    fills = seen.fills
-    if not seen.state.is_final or seen.state is OrderState.REJECTED or fills is None:
+    fills, state = seen.fills, seen.state
+    if fills is None or state is OrderState.REJECTED or not state.is_final:
         return False
+    get = kept.get
     try:
-        return (
-            kept["state"] == seen.state.value
-            and kept.get("exchange_order_id") == seen.exchange_order_id
+        if not (
+            kept["state"] == state  # both are text
+            and get("exchange_order_id") == seen.exchange_order_id
             and kept["symbol"] == seen.symbol
-            and kept["side"] == seen.side.value
+            and kept["side"] == seen.side
             and Decimal(kept["amount"]) == seen.amount
-            and Decimal(kept.get("filled", 0)) == seen.filled
-            and (seen.price is None or kept.get("price") is None or Decimal(kept["price"]) == seen.price)
-            and [fill["trade_id"] for fill in kept.get("fills", ())] == [fill.trade_id for fill in fills]
-            and (bool(fills) or not seen.filled)
-            and _total_fees(fills) == {currency: Decimal(fee) for currency, fee in kept.get("fees", {}).items()}
-        )
+            and Decimal(get("filled", 0)) == seen.filled
+        ):
+            return False
+        price, fees = get("price"), get("fees")
+        if seen.price is not None and price is not None and Decimal(price) != seen.price:
+            return False
+        if [fill["trade_id"] for fill in get("fills", ())] != [fill.trade_id for fill in fills]:
+            return False
+        if seen.filled and not fills:
+            return False
+        charged = _total_fees(fills)
+        return charged == {currency: Decimal(fee) for currency, fee in fees.items()} if fees else not charged
     except (KeyError, TypeError, AttributeError, ArithmeticError):
         return False  # a damaged record: reading it whole will tell
 

@@ -209,9 +209,9 @@ class Reconciler:
 
     def _surely_matches(self, kept: KeptOrder, run: Run) -> bool:
         """Count an order that plainly agrees, without making a record of it; whatever is not plain is checked."""
-        values = kept.values
-        seen = run.exchange.by_id.get(values.get("exchange_order_id") or "")
-        if seen is None or not surely_equal(values, run.exchange.with_fills(seen)):
+        values, listing = kept.values, run.exchange
+        seen = listing.by_id.get(values.get("exchange_order_id") or "")
+        if seen is None or not surely_equal(values, seen if seen.fills is not None else listing.with_fills(seen)):
             return False
         if self._current(values["order_id"]) is not None:
             return False  # what is in memory is newer

@@ -143,7 +143,9 @@ class SQLiteBackend(Backend):
         image.rename(self.path.parent)
 
     def break_disk(self) -> None:
-        self._execute("CREATE TRIGGER broken BEFORE INSERT ON order_events BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        self._execute(
+            "CREATE TRIGGER broken BEFORE INSERT ON order_events BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
 
     def repair_disk(self) -> None:
         self._execute("DROP TRIGGER broken")

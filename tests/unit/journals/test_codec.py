@@ -99,7 +99,7 @@ def test_no_field_of_an_order_is_forgotten() -> None:
 
 
 def test_what_holds_its_default_is_not_written() -> None:
-    """A record says what it has to say; one in which everything is said, as earlier versions wrote it, reads alike."""
+    """A record in which everything is said, as earlier versions wrote it, reads alike."""
     order = intent("o-1").order
     data = orjson.loads(encode_order(order))
     assert not {"fees", "fills", "filled", "restartable", "external", "reason", "stop_price"} & data.keys()

@@ -35,7 +35,20 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def row(order_id: str, version: int, state: str = "open", *, kind: str = "updated", created_at: int = 7) -> Row:
     """One event of an order."""
     body = f"{order_id} {version}"
-    return (order_id, version, state, 0, f"X-{order_id}", "BTC/USD", created_at, version, body, kind, 9, f"e {body}")
+    return (
+        order_id,
+        version,
+        state,
+        0,
+        f"X-{order_id}",
+        "BTC/USD",
+        created_at,
+        version,
+        body,
+        kind,
+        9,
+        f"e {body}",
+    )
 
 
 def write(connection: sqlite3.Connection, rows: Sequence[Row], epoch: int = 0) -> None:

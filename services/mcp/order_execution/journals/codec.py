@@ -45,7 +45,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def encode_order(order: Order) -> bytes:
-    """Write the record, less the fields that hold their default. Raises TypeError for a value that no order may hold."""
+    """Write the record, less the fields that hold their default. Raises TypeError for what no order may hold."""
     data = _order_values(order)
     try:
         return orjson.dumps(data)
@@ -81,6 +81,11 @@ def _order_values(order: Order) -> dict[str, object]:
         data["reason"] = order.reason
     if order.sent_at is not None:
         data["sent_at"] = order.sent_at
+    return _with_progress(order, data)
+
+
+def _with_progress(order: Order, data: dict[str, object]) -> dict[str, object]:
+    """What has come of the order, as far as there is anything."""
     if order.confirmations:
         data["confirmations"] = [_confirmation_values(item) for item in order.confirmations]
     if (filled := str(order.filled)) != "0":

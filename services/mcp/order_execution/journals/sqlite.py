@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import sqlite3
 import sys
@@ -24,7 +23,6 @@ from typing import Final, TypeVar
 from ..clock import Clock
 from ..errors import (
     JournalError,
-    JournalFull,
     JournalLagging,
     JournalReadOnly,
     JournalUnavailable,
@@ -34,6 +32,7 @@ from . import sqlite_reader as questions
 from .base import Journal, JournalHealth
 from .codec import KeptOrder, decode_order
 from .file_lock import FileLock
+from .free_space import FreeSpace, free_disk_bytes
 from .sqlite_check import FileCheck
 from .sqlite_reader import Scan, SQLiteReader
 from .sqlite_schema import create_directory
@@ -46,7 +45,6 @@ SCAN_PAGE: Final = 500
 
 _CLOSE_SECONDS: Final = 30.0
 _JOIN_SECONDS: Final = 5.0
-_SPACE_SECONDS: Final = 1.0
 _OURS_MAX: Final = 1_000
 _NEEDS_SPACE: Final = frozenset({EventKind.INTENT, EventKind.RESEND})
 
@@ -56,11 +54,6 @@ class _Phase(Enum):
     OPENING = auto()
     OPEN = auto()
     CLOSING = auto()
-
-
-def free_disk_bytes(directory: Path) -> int:
-    """Bytes that are free for us on the disk of ``directory``."""
-    return shutil.disk_usage(directory).free
 
 
 class SQLiteJournal(Journal):
@@ -98,10 +91,8 @@ class SQLiteJournal(Journal):
         self._path = path
         self._clock = clock
         self._max_lag = max_lag_seconds
-        self._min_free = min_free_bytes
         self._lock_wait = lock_wait_seconds
         self._max_waiting = max_waiting
-        self._free_bytes = free_bytes
         self._switch_interval = switch_interval
         self._former_interval: float | None = None
         self._phase = _Phase.CLOSED
@@ -114,8 +105,7 @@ class SQLiteJournal(Journal):
         self._checking: asyncio.Task[None] | None = None
         self._reader: SQLiteReader | None = None
         self._identity: tuple[int, int] | None = None
-        self._space_known_until = float("-inf")
-        self._space = 0
+        self._space = FreeSpace(clock, min_free_bytes, free_bytes)
         self._ours: set[str] = set()
         """Orders of which the intent is durable, and after which the file was still ours."""
 
@@ -169,7 +159,7 @@ class SQLiteJournal(Journal):
             await asyncio.wait({self._checking})
         writer = self._sound_writer(order_id)
         if needs_space:
-            self._require_space(order_id)
+            self._space.require(self._path.parent, order_id)
         try:
             written = writer.append_waiting(event)
         except JournalError as error:
@@ -189,14 +179,12 @@ class SQLiteJournal(Journal):
         except JournalError as error:
             raise JournalUnavailable(str(error), order_id=order_id) from error
         if writer.failure is not None:
-            raise JournalUnavailable(
-                f"the journal refuses orders until it is opened anew: {writer.failure}", order_id=order_id
-            )
+            why = f"the journal refuses orders until it is opened anew: {writer.failure}"
+            raise JournalUnavailable(why, order_id=order_id)
         lag = writer.lag()
         if lag > self._max_lag or writer.waiting >= self._max_waiting:
-            raise JournalLagging(
-                f"the journal lags {lag:.1f} s behind with {writer.waiting} entries", order_id=order_id
-            )
+            why = f"the journal lags {lag:.1f} s behind with {writer.waiting} entries"
+            raise JournalLagging(why, order_id=order_id)
         return writer
 
     def enqueue(self, event: OrderEvent) -> None:
@@ -323,7 +311,7 @@ class SQLiteJournal(Journal):
         await self._writer.open()
         self._identity = _identity(self._path)
         self._ours.clear()
-        self._space_known_until = float("-inf")
+        self._space.forget()
         if self._switch_interval is not None:
             self._former_interval = sys.getswitchinterval()
             sys.setswitchinterval(self._switch_interval)
@@ -408,23 +396,6 @@ class SQLiteJournal(Journal):
         if self._writer is None:
             raise JournalError(f"the journal {self._path} is not open")
         return self._writer
-
-    def _require_space(self, order_id: str) -> None:
-        """Keep the last of the disk for closing what is open; looked up at most once a second."""
-        now = self._clock.monotonic()
-        if now >= self._space_known_until:
-            try:
-                self._space = self._free_bytes(self._path.parent)
-            except OSError as error:
-                raise JournalUnavailable(
-                    f"cannot tell how much disk is free for the journal: {error}", order_id=order_id
-                ) from error
-            self._space_known_until = now + _SPACE_SECONDS
-        if self._space < self._min_free:
-            raise JournalFull(
-                f"{self._space} bytes are free for the journal and {self._min_free} are kept for open orders",
-                order_id=order_id,
-            )
 
     async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the file once it holds everything that was appended before."""

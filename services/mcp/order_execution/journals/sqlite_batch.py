@@ -1,8 +1,8 @@
 """Many changes in one statement, which is its own transaction.
 
-For every statement sqlite3 lets go of the interpreter, and has to win it back from an event loop that is busy: it was
-that waiting, not the disk, that a batch took. So a batch is one INSERT into a view, and what it does to the two tables
-is told by triggers, within SQLite. View and triggers belong to the connection alone; the file has nothing of them.
+For every statement sqlite3 lets go of the interpreter, and has to win it back from an event loop that is busy: it
+was that waiting, not the disk, that a batch took. So a batch is one INSERT into a view, and what it does to the two
+tables is told by triggers, within SQLite. View and triggers are the connection's alone: the file has none of them.
 """
 
 from __future__ import annotations
@@ -26,46 +26,49 @@ COLUMNS: Final = (
 
 _NOT_NEXT: Final = "not the next version"
 _FOREIGN: Final = "another epoch"
-_SHARED: Final = ("owner", "epoch")
-_INSERT_EVENT: Final = """
-    INSERT INTO order_events (order_id, n, kind, at, epoch, body)
-    VALUES (NEW.order_id, NEW.n, NEW.kind, NEW.at, NEW.epoch, NEW.event);
-"""
-_CHECK: Final = f"    SELECT RAISE(ABORT, '{_NOT_NEXT}') WHERE changes() = 0;"
+_APPEND: Final = "INSERT INTO appending SELECT * FROM (VALUES {rows}) WHERE column2 IS NOT NULL"
 _SETUP: Final = (
     "PRAGMA temp_store = MEMORY",  # nothing of this goes to a file
-    f"CREATE TEMP VIEW appending AS SELECT {', '.join(f'NULL AS {name}' for name in ('first', *COLUMNS, *_SHARED))}",
-    f"""
+    """
+    CREATE TEMP VIEW appending AS SELECT
+        NULL AS first, NULL AS order_id, NULL AS n, NULL AS state, NULL AS settled, NULL AS exchange_order_id,
+        NULL AS symbol, NULL AS created_at, NULL AS updated_at, NULL AS body, NULL AS kind, NULL AS at,
+        NULL AS event, NULL AS owner, NULL AS epoch
+    """,
+    """
     CREATE TEMP TRIGGER append_checked INSTEAD OF INSERT ON appending WHEN NEW.first BEGIN
-        SELECT RAISE(ABORT, '{_FOREIGN}')
+        SELECT RAISE(ABORT, 'another epoch')
         WHERE (SELECT value FROM meta WHERE name = 'epoch') IS NOT CAST(NEW.epoch AS TEXT);
     END
     """,
-    f"""
+    """
     CREATE TEMP TRIGGER append_first INSTEAD OF INSERT ON appending WHEN NEW.n = 1 BEGIN
         INSERT INTO orders (symbol, state, settled, exchange_order_id, updated_at, owner, epoch, body,
                             created_at, order_id, n)
         VALUES (NEW.symbol, NEW.state, NEW.settled, NEW.exchange_order_id, NEW.updated_at, NEW.owner, NEW.epoch,
                 NEW.body, NEW.created_at, NEW.order_id, 1)
         ON CONFLICT (order_id) DO NOTHING;
-    {_CHECK}
-    {_INSERT_EVENT}
+        SELECT RAISE(ABORT, 'not the next version') WHERE changes() = 0;
+        INSERT INTO order_events (order_id, n, kind, at, epoch, body)
+        VALUES (NEW.order_id, NEW.n, NEW.kind, NEW.at, NEW.epoch, NEW.event);
     END
     """,
-    f"""
+    """
     CREATE TEMP TRIGGER append_later INSTEAD OF INSERT ON appending WHEN NEW.n <> 1 BEGIN
         UPDATE orders
         SET symbol = NEW.symbol, state = NEW.state, settled = NEW.settled,
             exchange_order_id = NEW.exchange_order_id, updated_at = NEW.updated_at, owner = NEW.owner,
             epoch = NEW.epoch, body = NEW.body, n = n + 1
         WHERE order_id = NEW.order_id AND n = NEW.n - 1;
-    {_CHECK}
-    {_INSERT_EVENT}
+        SELECT RAISE(ABORT, 'not the next version') WHERE changes() = 0;
+        INSERT INTO order_events (order_id, n, kind, at, epoch, body)
+        VALUES (NEW.order_id, NEW.n, NEW.kind, NEW.at, NEW.epoch, NEW.event);
     END
     """,
     # An order that starts afresh is created anew: periods are asked for by that.
     """
-    CREATE TEMP TRIGGER append_renewed INSTEAD OF INSERT ON appending WHEN NEW.n <> 1 AND NEW.kind = 'intent' BEGIN
+    CREATE TEMP TRIGGER append_renewed INSTEAD OF INSERT ON appending
+    WHEN NEW.n <> 1 AND NEW.kind = 'intent' BEGIN
         UPDATE orders SET created_at = NEW.created_at WHERE order_id = NEW.order_id;
     END
     """,
@@ -115,4 +118,4 @@ def _statement(size: int) -> str:
     for number in range(size):
         given = ", ".join(f"?{3 + number * width + column}" for column in range(width))
         lines.append(f"({int(number == 0)}, {given}, ?1, ?2)")
-    return f"INSERT INTO appending SELECT * FROM (VALUES {', '.join(lines)}) WHERE column2 IS NOT NULL"
+    return _APPEND.format(rows=", ".join(lines))

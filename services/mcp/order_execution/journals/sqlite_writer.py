@@ -1,9 +1,9 @@
 """Group commit: whatever waits is written in one transaction, with one durable write, by one thread.
 
-The event loop turns events into values, appends them to a queue, and the thread takes from it; so the thread needs the
-interpreter only to hand a batch over to SQLite. One wake-up of the loop per batch, not per entry, releases those who
-wait. What nobody waits for (acknowledgements, fills) does not wake the thread by itself: it rides with the next entry
-that somebody waits for, or alone after a few milliseconds.
+The event loop turns events into values and appends them to a queue, and the thread takes from it; so the thread
+needs the interpreter only to hand a batch over to SQLite. One wake-up of the loop per batch, not per entry,
+releases those who wait. What nobody waits for (acknowledgements, fills) does not wake the thread by itself: it
+rides with the next entry that somebody waits for, or alone after a few milliseconds.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SQLiteWriter:
         self._connection: sqlite3.Connection | None = None
         self._epoch = 0
         self._incoming: deque[_Entry] = deque()
-        self._settled: deque[_Entry] = deque()
+        self._settled: deque[list[_Entry]] = deque()
         self._oldest: _Entry | None = None  # the first entry of the batch that the thread has in hand
         self._drain_due = False
         self._timer_due = False
@@ -159,8 +159,8 @@ class SQLiteWriter:
     def append_waiting(self, event: OrderEvent) -> asyncio.Future[bool]:
         """Write with the next batch; the future ends once it is durable, or with a JournalError.
 
-        True: after it the file was still ours. Whoever stops waiting leaves the entry in its place: it is written all
-        the same. Raises JournalError for an event that cannot be written: nothing was appended.
+        True: after it the file was still ours. Whoever stops waiting leaves the entry in its place: it is written
+        all the same. Raises JournalError for an event that cannot be written: nothing was appended.
         """
         return self._put(_Entry(self._clock.monotonic(), self._row(event)))
 
