@@ -46,7 +46,6 @@ SCAN_PAGE: Final = 500
 _CLOSE_SECONDS: Final = 30.0
 _JOIN_SECONDS: Final = 5.0
 _OURS_MAX: Final = 1_000
-_NEEDS_SPACE: Final = frozenset({EventKind.INTENT, EventKind.RESEND})
 
 
 class _Phase(Enum):
@@ -153,8 +152,8 @@ class SQLiteJournal(Journal):
 
         After an unclean end an intent waits until a large file has been read through.
         """
-        order_id = event.order_id
-        needs_space = event.kind in _NEEDS_SPACE
+        order_id, kind = event.order.order_id, event.kind
+        needs_space = kind is EventKind.INTENT or kind is EventKind.RESEND
         if needs_space and self._checking is not None:
             await asyncio.wait({self._checking})
         writer = self._sound_writer(order_id)

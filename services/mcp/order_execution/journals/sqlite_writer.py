@@ -330,6 +330,7 @@ class SQLiteWriter:
         order = event.order
         exchange_order_id = order.exchange_order_id
         try:
+            at = to_micros(event.at)
             return (
                 clean_text(order.order_id),
                 order.version,
@@ -338,10 +339,10 @@ class SQLiteWriter:
                 None if exchange_order_id is None else clean_text(exchange_order_id),
                 clean_text(order.symbol),
                 to_micros(order.created_at),
-                to_micros(order.updated_at),
+                at if order.updated_at is event.at else to_micros(order.updated_at),
                 encode_order(order).decode(),
                 event.kind.value,
-                to_micros(event.at),
+                at,
                 encode_event(event).decode(),
             )
         except (TypeError, ValueError, AttributeError) as error:
