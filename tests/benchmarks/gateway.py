@@ -1,6 +1,8 @@
 """The thinnest honest gateway: the contract over aiohttp on the stub, signed like the raw baseline.
 
-What it does for an order beyond the baseline is what the contract asks for: the answer is classified by type.
+What it does for an order beyond the baseline is what the contract asks for: the answer is classified by type. It
+spares what the baseline does without need (cookies, a time limit of its own, quoting); the row of the gateway alone
+tells what that comes to.
 """
 
 from __future__ import annotations

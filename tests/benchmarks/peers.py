@@ -42,8 +42,10 @@ class Peer:
 RAW: Final = Peer("raw", "raw aiohttp + HMAC + orjson", "raw_client.py")
 OURS: Final = Peer("ours", "this library (journal, transaction log)", "our_client.py", ours=True)
 PLAIN: Final = Peer("ours-plain", "this library (journal)", "our_client.py", arguments=("plain",), ours=True)
+GATEWAY: Final = Peer("gateway", "our gateway alone, no executor", "gateway_client.py", ours=True)
 PEERS: Final = (
     RAW,
+    GATEWAY,
     OURS,
     PLAIN,
     Peer("ccxt", "ccxt 4.5.90 create_order", "ccxt_client.py", ("ccxt==4.5.90", "orjson", "aiohttp")),
