@@ -27,7 +27,8 @@ class GatewayClient:
     async def order(self) -> None:
         """Send one, and see it accepted."""
         request = OrderRequest(uuid.uuid4().hex, SYMBOL, Side.BUY, OrderType.LIMIT, Decimal(AMOUNT), Decimal(PRICE))
-        if not isinstance(await self._gateway.submit(request), Accepted):
+        outcome = await self._gateway.submit(request)
+        if type(outcome) is not Accepted:
             raise RuntimeError("the stub refused")
 
     async def stop(self) -> None:
