@@ -5,7 +5,6 @@ Every event carries the record after it. Nothing here reads a clock, waits, or w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -27,6 +26,10 @@ from .models import (
     OrderState,
     Step,
     evolve,
+    make_confirmation,
+    make_event,
+    make_order,
+    make_request,
 )
 
 NEVER_SENT: Final = "never_sent"
@@ -39,7 +42,7 @@ class IllegalTransition(RuntimeError):
 
 def new_order(request: OrderRequest, now: datetime) -> Order:
     """Make the record of an order that nobody has sent yet; version 0 is never journalled."""
-    return Order(
+    return make_order(
         order_id=request.client_order_id,
         symbol=request.symbol,
         side=request.side,
@@ -56,7 +59,7 @@ def new_order(request: OrderRequest, now: datetime) -> Order:
 
 def request_of(order: Order) -> OrderRequest:
     """Give back what the caller asked for."""
-    return OrderRequest(
+    return make_request(
         client_order_id=order.order_id,
         symbol=order.symbol,
         side=order.side,
@@ -88,12 +91,14 @@ def intend(order: Order, now: datetime) -> OrderEvent:
     restart = order.state.is_final
     if restart and not (order.restartable and order.state in RESTARTS):
         raise IllegalTransition(f"{order.order_id} is {order.state} and may not start afresh")
-    return _event(
+    kind = EventKind.INTENT if restart or order.attempts == 0 else EventKind.RESEND
+    if not restart:
+        _check(order, kind, OrderState.SENDING)
+    after = evolve(
         order,
-        EventKind.INTENT if restart or order.attempts == 0 else EventKind.RESEND,
-        now,
-        OrderState.SENDING,
-        checked=restart,
+        state=OrderState.SENDING,
+        updated_at=now,
+        version=order.version + 1,
         # Of one that never arrived an earlier copy was sent: answers to the next are read with that in mind.
         attempts=1 if restart and order.reason != NEVER_ARRIVED else order.attempts + 1,
         sent_at=now,
@@ -103,6 +108,7 @@ def intend(order: Order, now: datetime) -> OrderEvent:
         restartable=False,
         cancel_requested=False if restart else order.cancel_requested,
     )
+    return _told(order, after, kind)
 
 
 def not_sent(order: Order, now: datetime, detail: str) -> OrderEvent:
@@ -143,14 +149,17 @@ def unknown(order: Order, now: datetime, detail: str) -> OrderEvent:
 
 def accepted(order: Order, now: datetime, exchange_order_id: str) -> OrderEvent:
     """Record the exchange's receipt."""
-    return _event(
+    state = OrderState.CANCELING if order.cancel_requested else OrderState.OPEN
+    _check(order, EventKind.ACCEPTED, state)
+    after = evolve(
         order,
-        EventKind.ACCEPTED,
-        now,
-        OrderState.CANCELING if order.cancel_requested else OrderState.OPEN,
+        state=state,
+        updated_at=now,
+        version=order.version + 1,
         exchange_order_id=exchange_order_id,
         confirmations=_with_step(order, Step.RECEIPT, now),
     )
+    return _told(order, after, EventKind.ACCEPTED)
 
 
 def cancel_requested(order: Order, now: datetime) -> OrderEvent:
@@ -206,7 +215,7 @@ def repaired(order: Order, now: datetime, reason: str) -> OrderEvent:
 
 def rewritten(order: Order, written: int, now: datetime) -> OrderEvent:
     """Bring a journal that missed events up to what is known: the next version after the ``written`` one."""
-    return _event(replace(order, version=written), EventKind.REPAIRED, now, order.state, detail="journal reopened")
+    return _event(evolve(order, version=written), EventKind.REPAIRED, now, order.state, detail="journal reopened")
 
 
 def overwrite(order: Order, seen: ExchangeOrder, now: datetime) -> list[OrderEvent]:
@@ -362,10 +371,10 @@ def _settle(
         changes["reason"] = seen.reason
     steps = order.confirmations
     if read and not order.confirmed(Step.VISIBLE):
-        steps = (*steps, Confirmation(Step.VISIBLE, now))
-    booked = replace(order, filled=changes.get("filled", order.filled))
+        steps = (*steps, make_confirmation(Step.VISIBLE, now))
+    booked = evolve(order, filled=changes.get("filled", order.filled))
     if state.is_final and booked.fills_complete and not order.confirmed(Step.FILLS):
-        steps = (*steps, Confirmation(Step.FILLS, now))
+        steps = (*steps, make_confirmation(Step.FILLS, now))
     only_steps = not changes and state is order.state
     if only_steps and steps is order.confirmations:
         return events
@@ -406,7 +415,7 @@ def _with_step(
 ) -> tuple[Confirmation, ...]:
     if order.confirmed(step):
         return order.confirmations
-    return (*order.confirmations, Confirmation(step, now, ok, detail))
+    return (*order.confirmations, make_confirmation(step, now, ok, detail))
 
 
 def _event(
@@ -421,14 +430,18 @@ def _event(
     **changes: Any,
 ) -> OrderEvent:
     """Make the next version; ``checked`` tells that the caller has proved an exceptional transition."""
-    if not checked and state is not order.state and state not in TRANSITIONS[order.state]:
-        raise IllegalTransition(f"{order.order_id}: {order.state} → {state} ({kind})")
+    if not checked:
+        _check(order, kind, state)
     after = evolve(order, state=state, updated_at=now, version=order.version + 1, **changes)
-    return OrderEvent(
-        order=after,
-        kind=kind,
-        previous=None if order.version == 0 else order.state,
-        at=now,
-        fill=fill,
-        detail=detail,
-    )
+    return _told(order, after, kind, fill, detail)
+
+
+def _told(
+    before: Order, after: Order, kind: EventKind, fill: Fill | None = None, detail: str | None = None
+) -> OrderEvent:
+    return make_event(after, kind, None if before.version == 0 else before.state, after.updated_at, fill, detail)
+
+
+def _check(order: Order, kind: EventKind, state: OrderState) -> None:
+    if state is not order.state and state not in TRANSITIONS[order.state]:
+        raise IllegalTransition(f"{order.order_id}: {order.state} → {state} ({kind})")
