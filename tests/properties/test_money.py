@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal, InvalidOperation, localcontext
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.mcp.order_execution.errors import InvalidOrder
 from services.mcp.order_execution.fills import average_price, total_fees
 from services.mcp.order_execution.gateways.base import Market
 from services.mcp.order_execution.models import ZERO, Fill, OrderRequest, OrderType, Side, plain_decimal
-from services.mcp.order_execution.parameters import parse_decimal
+from services.mcp.order_execution.parameters import _parse_any, parse_decimal
 from services.mcp.order_execution.pretrade import quantise
 
 numbers = st.decimals(min_value=Decimal("1e-15"), max_value=Decimal("1e15"), allow_nan=False, allow_infinity=False)
@@ -55,6 +57,40 @@ def test_whole_numbers_of_any_size_are_exact_or_refused(number: int) -> None:
         assert parse_decimal("amount", number) == number
     except InvalidOrder:
         assert number <= 0 or number >= 10**15
+
+
+digits_and_signs = st.text(alphabet="0019 .-+eE_x٣\n", max_size=34)
+part = st.builds(
+    lambda length, digits: (digits * 20)[:length],
+    st.sampled_from([0, 1, 9, 10, 17, 18, 19, 20]),
+    st.sampled_from(["1", "10", "01", "0", "100", "9"]),
+)
+written = st.builds("{}{}{}".format, part, st.sampled_from([".", ".", ""]), part)
+anything = st.one_of(
+    written, written, digits_and_signs, st.floats(), st.integers(), st.decimals(), part.map("1{}".format).map(int)
+)
+
+
+def reading(read: Callable[[str, object], Decimal], value: object) -> object:
+    """What a number is read as, digit by digit, or what is said against it."""
+    try:
+        return read("amount", value).as_tuple()
+    except InvalidOrder as error:
+        return str(error)
+
+
+@example(value="1" * 19)
+@example(value=10**18)
+@example(value="0." + "0" * 18 + "1")
+@example(value="1" * 15 + "." + "1" * 15)
+@given(value=anything)
+def test_the_quick_look_reads_what_the_careful_one_reads(value: object) -> None:
+    """The same number with the same digits, or the same refusal in the same words, whatever the type."""
+    forms = [value, str(value)]
+    with suppress(InvalidOperation):
+        forms.append(Decimal(str(value).strip()))
+    for form in forms:
+        assert reading(parse_decimal, form) == reading(_parse_any, form)
 
 
 @given(

@@ -9,6 +9,7 @@ import uuid
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -30,6 +31,16 @@ def test_ids_are_unique_and_stand_in_the_order_of_their_time() -> None:
     assert all(uuid.UUID(order_id).version == 7 and len(order_id) == 32 for order_id in made)
     assert ids.new(now + timedelta(milliseconds=1)) > max(made)
     assert made.isdisjoint(OrderIds().new(now) for _ in range(1_000))
+
+
+def test_an_id_tells_its_time_and_is_random_in_the_rest() -> None:
+    """The milliseconds stand first; of the other digits two say that it is a UUID of version 7, the rest vary."""
+    ids, now = OrderIds(), datetime(2026, 1, 1, tzinfo=UTC)
+    made = [ids.new(now) for _ in range(2_000)]
+    assert {order_id[:12] for order_id in made} == {f"{int(now.timestamp() * 1000):012x}"}
+    kinds = [set(digits) for digits in zip(*(order_id[12:] for order_id in made), strict=True)]
+    assert [kinds[0], kinds[4]] == [{"7"}, set("89ab")]
+    assert all(kind == set("0123456789abcdef") for place, kind in enumerate(kinds) if place not in (0, 4))
 
 
 def test_a_process_that_was_forked_off_draws_ids_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +139,22 @@ def test_a_mistyped_key_is_met_with_the_right_one() -> None:
     """The error helps."""
     with pytest.raises(InvalidOrder, match="did you mean 'amount'"):
         parse_request({**GOOD, "amout": 1}, "new")
+
+
+def test_whatever_behaves_like_a_mapping_is_read_like_one() -> None:
+    """And a key that there is not is refused in it likewise."""
+    assert parse_request(MappingProxyType(GOOD), "new") == parse_request(GOOD, "new")
+    with pytest.raises(InvalidOrder, match="did you mean 'amount'"):
+        parse_request(MappingProxyType({**GOOD, "amout": 1}), "new")
+
+
+@pytest.mark.parametrize(("kind", "meant"), [("STOP", OrderType.STOP_MARKET), (OrderType.STOP_MARKET, None)])
+def test_a_choice_goes_by_its_name_in_any_case(kind: str, meant: OrderType | None) -> None:
+    """Also by another name that it has, and as the member itself."""
+    asked = {**GOOD, "type": kind, "price": None, "stop_price": 1, "side": "Sell"}
+    request = parse_request(asked, "new")
+    assert (request.type, request.side) == (meant or kind, Side.SELL)
+    assert type(request.type) is OrderType
 
 
 def test_only_a_mapping_is_an_order() -> None:
