@@ -107,6 +107,28 @@ def _always(w: World) -> Callable[[str], Awaitable[object]]:
     return cached
 
 
+@scenario()
+async def test_the_rules_of_a_market_are_asked_for_now_and_then(w: World) -> None:
+    """Within ten seconds what was told last holds; after that they are asked for anew."""
+    asked = []
+    market = w.exchange.market
+
+    async def counted(symbol: str) -> object:
+        asked.append(symbol)
+        return await market(symbol)
+
+    w.exchange.market = counted  # type: ignore[method-assign, assignment]
+    await w.bot.execute_order(ORDER)
+    await w.bot.execute_order(ORDER)
+    core = core_of(w)
+    assert core.kept_market(ORDER["symbol"]) is await core.market(ORDER["symbol"], float("inf"))
+    assert len(asked) == 1
+    await asyncio.sleep(11)
+    assert core.kept_market(ORDER["symbol"]) is None
+    await w.bot.execute_order(ORDER)
+    assert len(asked) == 2
+
+
 @scenario(traits=OPEN_ONLY)
 async def test_what_a_stream_settles_ends_the_wait_for_the_start(w: World) -> None:
     """The start is complete as soon as nothing is unresolved, whoever found it out."""

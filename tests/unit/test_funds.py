@@ -82,6 +82,20 @@ async def test_two_orders_cannot_spend_the_same_balance(account: Account) -> Non
 
 
 @scenario
+async def test_what_is_known_to_be_there_is_set_aside_at_once(account: Account) -> None:
+    """Without asking the exchange; nothing is set aside where that may not suffice, or nothing is known."""
+    funds = account.funds
+    assert not funds.reserve_known("a", ("USD", D(60)))
+    await funds.refresh()
+    assert funds.reserve_known("a", ("USD", D(60)))
+    assert not funds.reserve_known("b", ("USD", D("40.01")))
+    assert not funds.reserve_known("b", ("EUR", D(1)))
+    assert funds.reserve_known("b", None)
+    assert funds.reservations == {"a": D(60)}
+    assert account.asked == 1
+
+
+@scenario
 async def test_concurrent_orders_cannot_either(account: Account) -> None:
     """However they interleave while the balance is being asked for, which happens once."""
     answers = await asyncio.gather(

@@ -270,12 +270,17 @@ class Core:
 
     # ---- the market ---------------------------------------------------------------------------------------
 
+    def kept_market(self, symbol: str) -> Market | None:
+        """Rules of a symbol, if they were told lately."""
+        kept = self._markets.get(symbol)
+        return kept[1] if kept is not None and self.clock.monotonic() < kept[0] else None
+
     async def market(self, symbol: str, deadline: float) -> Market:
         """Rules of a symbol. Raises InvalidOrder, and OrderNotSent when the exchange does not tell them."""
+        kept = self.kept_market(symbol)
+        if kept is not None:
+            return kept
         now = self.clock.monotonic()
-        kept = self._markets.get(symbol)
-        if kept is not None and now < kept[0]:
-            return kept[1]
         attempt = 0
         while True:
             answer = await self.wire.read(lambda: self.ports.gateway.market(symbol), deadline)

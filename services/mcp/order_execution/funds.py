@@ -118,19 +118,31 @@ class Funds:
 
         Where the exchange does not tell the balances, nothing is refused: the exchange decides.
         """
-        if needed is None:
+        if self.reserve_known(order_id, needed) or needed is None:
             return
         currency, amount = needed
+        await self.refresh(max_age=MIN_REFRESH_SECONDS if self._lists(currency) else 0.0)
         available = self.available(currency)
-        if available is None or available < amount:
-            await self.refresh(max_age=MIN_REFRESH_SECONDS if self._lists(currency) else 0.0)
-            available = self.available(currency)
         if available is not None and available < amount:
             raise InsufficientFunds(
                 f"{plain_decimal(amount)} {currency} needed, {plain_decimal(max(available, ZERO))} available "
                 f"({plain_decimal(self.reserved(currency))} reserved for orders in flight)",
                 order_id=order_id,
             )
+        self._set_aside(order_id, currency, amount)
+
+    def reserve_known(self, order_id: str, needed: tuple[str, Decimal] | None) -> bool:
+        """Set funds aside if what is known of the balances suffices, or nothing is needed."""
+        if needed is None:
+            return True
+        currency, amount = needed
+        available = self.available(currency)
+        if available is None or available < amount:
+            return False
+        self._set_aside(order_id, currency, amount)
+        return True
+
+    def _set_aside(self, order_id: str, currency: str, amount: Decimal) -> None:
         self.release(order_id)
         self._reserved[order_id] = _Reservation(currency, amount)
         self._reserved_of[currency] = EXACT.add(self.reserved(currency), amount)

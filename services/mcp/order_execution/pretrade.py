@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from .errors import InvalidOrder, RiskLimitExceeded
@@ -48,24 +49,33 @@ def check_traits(request: OrderRequest, traits: GatewayTraits, exchange: str) ->
     if traits.accepts_client_ids:
         order_id = request.client_order_id
         pattern = traits.client_id_pattern
-        if len(order_id) > traits.client_id_max_length or not re.fullmatch(pattern, order_id):
+        if len(order_id) > traits.client_id_max_length or not _compiled(pattern).fullmatch(order_id):
             expected = f"at most {traits.client_id_max_length} characters matching {pattern} at {exchange}"
             raise InvalidOrder("client_order_id", expected, got=order_id)
 
 
+@lru_cache(maxsize=32)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """An exchange's pattern; ``re`` remembers it too, but every order would ask for it by three calls."""
+    return re.compile(pattern)
+
+
 def quantise(request: OrderRequest, market: Market) -> OrderRequest:
-    """Write amount and prices in the market's steps; nothing is rounded. Raises InvalidOrder."""
-    amount = _in_steps("amount", request.amount, market.amount_step, market.symbol)
+    """Give the request back if amount and prices are in the market's steps; nothing is rounded.
+
+    Raises InvalidOrder.
+    """
+    amount = request.amount
+    _check_steps("amount", amount, market.amount_step, market.symbol)
     if amount < market.min_amount:
         raise InvalidOrder("amount", f"at least {plain_decimal(market.min_amount)} for {market.symbol}", got=amount)
     if market.max_amount is not None and amount > market.max_amount:
         raise InvalidOrder("amount", f"at most {plain_decimal(market.max_amount)} for {market.symbol}", got=amount)
-    price = request.price
+    price, stop_price = request.price, request.stop_price
     if price is not None:
-        price = _in_steps("price", price, market.price_tick, market.symbol)
-    stop_price = request.stop_price
+        _check_steps("price", price, market.price_tick, market.symbol)
     if stop_price is not None:
-        stop_price = _in_steps("stop_price", stop_price, market.price_tick, market.symbol)
+        _check_steps("stop_price", stop_price, market.price_tick, market.symbol)
     if price is not None and EXACT.multiply(amount, price) < market.min_notional:
         least = plain_decimal(market.min_notional)
         raise InvalidOrder(
@@ -73,16 +83,13 @@ def quantise(request: OrderRequest, market: Market) -> OrderRequest:
             f"amount × price of at least {least} {market.quote}",
             got=plain_decimal(EXACT.multiply(amount, price)),
         )
-    return replace(request, amount=amount, price=price, stop_price=stop_price)
+    return request
 
 
-def _in_steps(name: str, value: Decimal, step: Decimal, symbol: str) -> Decimal:
-    if step <= 0:
-        return value
-    if not is_multiple(value, step):
+def _check_steps(name: str, value: Decimal, step: Decimal, symbol: str) -> None:
+    if step > ZERO and not is_multiple(value, step):
         shown = plain_decimal(step.normalize())
         raise InvalidOrder(name, f"a multiple of {shown} for {symbol}", got=plain_decimal(value))
-    return value
 
 
 def estimated_price(request: OrderRequest, ticker: Ticker | None) -> Decimal | None:
