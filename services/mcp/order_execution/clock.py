@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 
@@ -26,12 +27,11 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    def now(self) -> datetime:
-        """Wall time in UTC."""
-        return datetime.now(UTC)
+    now = staticmethod(partial(datetime.now, UTC))
+    """Wall time in UTC. The function itself, as below: both are asked a dozen times on each order's way."""
 
     monotonic = staticmethod(time.monotonic)
-    """Also asyncio's default loop clock. The function itself: it is asked a dozen times on each order's way."""
+    """Also asyncio's default loop clock."""
 
 
 class RemoteClock:

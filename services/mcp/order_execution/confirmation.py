@@ -68,8 +68,9 @@ class Confirmer:
     def hear(self, event: OrderEvent) -> None:
         """Follow what happens to orders."""
         order = event.order
-        self._count(order)
-        if order.confirmed(Step.FILLS) and order.filled and not order.confirmed(Step.BALANCE):
+        if order.confirmations or order.state.is_final:
+            self._count(order)
+        if order.filled and order.confirmed(Step.FILLS) and not order.confirmed(Step.BALANCE):
             self._unchecked[order.order_id] = None
             if len(self._unchecked) > MAX_UNCHECKED:
                 del self._unchecked[next(iter(self._unchecked))]

@@ -312,7 +312,7 @@ class Core:
     # ---- watching -----------------------------------------------------------------------------------------
 
     def _observe(self, event: OrderEvent) -> None:
-        if event.kind is EventKind.FILL:
+        if event.fill is not None and event.kind is EventKind.FILL:
             self.fills += 1
             self.ports.metrics.fill_booked()
         live = self.registry.live_count

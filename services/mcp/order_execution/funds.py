@@ -136,14 +136,15 @@ class Funds:
         if needed is None:
             return True
         currency, amount = needed
-        available = self.available(currency)
-        if available is None or available < amount:
+        balance = None if self._balances is None else self._balances.currencies.get(currency)
+        if balance is None or balance.free < EXACT.add(self.reserved(currency), amount):
             return False
         self._set_aside(order_id, currency, amount)
         return True
 
     def _set_aside(self, order_id: str, currency: str, amount: Decimal) -> None:
-        self.release(order_id)
+        if order_id in self._reserved:
+            self.release(order_id)
         self._reserved[order_id] = _Reservation(currency, amount)
         self._reserved_of[currency] = EXACT.add(self.reserved(currency), amount)
 
@@ -156,15 +157,17 @@ class Funds:
 
     def hear(self, event: OrderEvent) -> None:
         """Follow what happens to orders."""
-        if event.kind is EventKind.FILL and event.fill is not None:
+        order = event.order
+        if event.fill is not None and event.kind is EventKind.FILL:
             self._filled_at = self._clock.monotonic()
-            self._expect(event.order.symbol, event.order.side, event.fill)
-        reservation = self._reserved.get(event.order_id)
+            self._expect(order.symbol, order.side, event.fill)
+        reservation = self._reserved.get(order.order_id)
         if reservation is None:
             return
-        if event.order.exchange_order_id is None and event.state.is_final:
-            self.release(event.order_id)
-        elif event.order.exchange_order_id is not None and reservation.accepted_at is None:
+        if order.exchange_order_id is None:
+            if order.state.is_final:
+                self.release(order.order_id)
+        elif reservation.accepted_at is None:
             reservation.accepted_at = self._clock.monotonic()
 
     # ---- the impact of fills ------------------------------------------------------------------------------

@@ -413,7 +413,7 @@ def _late_fills(order: Order, seen: ExchangeOrder, now: datetime, *, read: bool)
 def _with_step(
     order: Order, step: Step, now: datetime, ok: bool = True, detail: str | None = None
 ) -> tuple[Confirmation, ...]:
-    if order.confirmed(step):
+    if order.confirmations and order.confirmed(step):
         return order.confirmations
     return (*order.confirmations, make_confirmation(step, now, ok, detail))
 

@@ -274,10 +274,10 @@ class OrderEvent:
         return {
             "order_id": order.order_id,
             "version": order.version,
-            "kind": self.kind.value,
+            "kind": _TEXTS[self.kind],
             "at": self.at.isoformat(),
-            "previous": None if self.previous is None else self.previous.value,
-            "state": order.state.value,
+            "previous": None if self.previous is None else _TEXTS[self.previous],
+            "state": _TEXTS[order.state],
             "exchange_order_id": order.exchange_order_id,
             "attempts": order.attempts,
             "filled": plain_decimal(order.filled),
@@ -286,6 +286,9 @@ class OrderEvent:
             "detail": self.detail,
         }
 
+
+_TEXTS: Final[Mapping[str, str]] = {item: item.value for kinds in (EventKind, OrderState) for item in kinds}
+"""What journals are told for a kind or state: every event asks thrice, and ``value`` is slow to answer."""
 
 make_confirmation = maker(Confirmation)
 make_request = maker(OrderRequest)

@@ -130,7 +130,7 @@ def parse_deadline(params: Mapping[str, Any], default: float) -> float:
 
 def parse_decimal(field: str, value: Any) -> Decimal:
     """Read a positive, exact decimal from str, int, float or Decimal; a float is read through ``str()``."""
-    text = _plain_text(value)
+    text = value if type(value) is str else _plain_text(value)
     if len(text) <= MAX_DIGITS and _PLAIN_NUMBER.fullmatch(text):
         number = Decimal(text)
         if number:
@@ -141,8 +141,6 @@ def parse_decimal(field: str, value: Any) -> Decimal:
 def _plain_text(value: Any) -> str:
     """What a number of a plain type is written like; nothing where another kind of look is needed."""
     kind = type(value)
-    if kind is str:
-        return value  # type: ignore[no-any-return]
     if kind is Decimal or kind is float or (kind is int and value.bit_length() < 64):
         return str(value)
     return ""
