@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
+
 from .models import plain_decimal
 
 MASK: Final = "***"
@@ -47,6 +49,7 @@ class Redactor:
         # The longest first: where one secret is the beginning of another, nothing of the longer one stays.
         ordered = sorted(known, key=lambda secret: (-len(secret), secret))
         self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._known_in_json = tuple(orjson.dumps(secret)[1:-1] for secret in ordered)
 
     def __repr__(self) -> str:
         return "Redactor(***)"
@@ -63,6 +66,20 @@ class Redactor:
         if len(value) > TEXT_LENGTH_MAX:
             value = value[:TEXT_LENGTH_MAX] + "…"
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+    def suspects(self, line: bytes, words: str) -> bool:
+        """Whether ``values`` might change anything about the record that is encoded in this line.
+
+        ``words`` are, one after the other, the texts in it that may say anything; the others (ids of ours,
+        times, decimals, enums) hold no secret that is known by its surroundings. For a line of plain strings,
+        whole numbers and null, whose names are our own.
+        """
+        if len(line) > TEXT_LENGTH_MAX:
+            return True
+        for secret in self._known_in_json:
+            if secret in line:
+                return True
+        return (":" in words or "=" in words) and ("://" in words or _is_hinted(words))
 
     def plain(self, value: object, depth: int = 0) -> Any:
         """Return JSON-ready values without secrets; never raises, whatever the value is."""

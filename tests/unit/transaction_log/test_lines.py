@@ -232,7 +232,8 @@ _DECIMALS = st.decimals(allow_nan=False, allow_infinity=False) | st.sampled_from
     [Decimal("0E-9"), Decimal("-0"), Decimal("1E+30"), Decimal("0.10"), Decimal("1E-5000")]
 )
 _ZONES = st.sampled_from([UTC, TEHRAN, timezone(timedelta(seconds=5)), timezone(timedelta(0), "named")])
-_TIMES = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=_ZONES)
+_SPAN = (datetime(1, 1, 3), datetime(9999, 12, 29))  # noqa: DTZ001 - the zone is drawn
+_TIMES = st.datetimes(*_SPAN, timezones=_ZONES)
 _FILLS = st.none() | st.builds(Fill, _TEXTS, _DECIMALS, _DECIMALS, _DECIMALS, _TEXTS, _TIMES)
 _ORDERS = st.builds(
     order_of,

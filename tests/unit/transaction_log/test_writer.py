@@ -21,6 +21,7 @@ from services.mcp.order_execution.errors import ConfigurationError
 from services.mcp.order_execution.models import EventKind, Fill, Order, OrderEvent, OrderState, OrderType, Side
 from services.mcp.order_execution.transaction_log import TransactionLog, writer
 from services.mcp.order_execution.transaction_log.files import DayFiles
+from services.mcp.order_execution.transaction_log.lines import Line, Lines, Record
 from tests.virtual_time import VirtualClock, run_virtual
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -385,15 +386,16 @@ async def test_two_writers_in_one_directory_do_not_mix_their_lines(tmp_path: Pat
     assert sorted(written) == sorted(f"{which}-{number}" for which in range(2) for number in range(2_000))
 
 
-async def test_recording_is_cheap_for_the_caller(tmp_path: Path) -> None:
+async def test_recording_is_cheap_for_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order's path only queues: nothing is encoded and no file is touched by the caller."""
 
-    class Loud(TransactionLog):
-        def _lines(self, record: Any) -> Any:
+    class Loud(Lines):
+        def of(self, record: Record) -> list[Line]:
             assert threading.current_thread() is not threading.main_thread()
-            return super()._lines(record)
+            return super().of(record)
 
-    log = Loud(tmp_path, SystemClock())
+    monkeypatch.setattr(writer, "Lines", Loud)
+    log = TransactionLog(tmp_path, SystemClock())
     log.open()
     log.record(event_of())
     await log.close()

@@ -9,18 +9,17 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal
 
-import orjson
-
 from ..clock import Clock
 from ..errors import ConfigurationError
-from ..models import OrderEvent, plain_decimal
+from ..models import OrderEvent
 from ..redaction import Redactor
-from .files import ERRORS, FILLS, ORDERS, DayFiles, day_of, file_name
+from .files import DayFiles, file_name
+from .lines import ErrorRecord, Lines, Note, Record
 
 _logger = logging.getLogger(__name__)
 
@@ -31,36 +30,11 @@ GATHER_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class _Error:
-    """One error as it was reported."""
-
-    at: datetime
-    order_id: str | None
-    phase: str
-    error: str
-    detail: Mapping[str, object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Note:
-    """Something about an order that is no change of it: a phase, say."""
-
-    at: datetime
-    order_id: str
-    kind: str
-    detail: Mapping[str, object] | None
-    stream: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Mark:
     """A place in the queue: everything before it is on disk once ``reached`` is called."""
 
     reached: Callable[[], None]
     last: bool = False
-
-
-_Record = OrderEvent | _Error | _Note
 
 
 class TransactionLog:
@@ -87,11 +61,11 @@ class TransactionLog:
         self.path = Path(path)
         self._clock = clock
         self._max_queue = max_queue
-        self._redactor = Redactor(redact)
+        self._lines = Lines(Redactor(redact))
         self._inline = inline
         self._close_timeout = close_timeout_seconds
         self._files = DayFiles(self.path)
-        self._queue: SimpleQueue[_Record | _Mark] = SimpleQueue()
+        self._queue: SimpleQueue[Record | _Mark] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()
         """Set by whoever waits for what is gathered."""
@@ -187,7 +161,7 @@ class TransactionLog:
         self, order_id: str | None, phase: str, error: str, detail: Mapping[str, object] | None = None
     ) -> None:
         """Record that something went wrong, in ``phase``, with the order or (None) with no single one."""
-        self._put(_Error(self._clock.now(), order_id, phase, error, None if detail is None else dict(detail)))
+        self._put(ErrorRecord(self._clock.now(), order_id, phase, error, None if detail is None else dict(detail)))
 
     def record_note(
         self,
@@ -203,11 +177,11 @@ class TransactionLog:
         ``at``: when it was, where it is told later.
         """
         copy = None if detail is None else dict(detail)
-        self._put(_Note(at or self._clock.now(), order_id, kind, copy, stream))
+        self._put(Note(at or self._clock.now(), order_id, kind, copy, stream))
 
     # ---- the caller's side --------------------------------------------------------------------------------
 
-    def _put(self, record: _Record) -> None:
+    def _put(self, record: Record) -> None:
         if not self._is_open:
             self._overflows += 1
         elif self._inline:
@@ -240,7 +214,7 @@ class TransactionLog:
 
     # ---- the writer's side --------------------------------------------------------------------------------
 
-    def _run(self, queue: SimpleQueue[_Record | _Mark], files: DayFiles) -> None:
+    def _run(self, queue: SimpleQueue[Record | _Mark], files: DayFiles) -> None:
         while True:
             records, mark = _next_batch(queue, self._hurry)
             self._write(files, records)
@@ -259,19 +233,19 @@ class TransactionLog:
         self._write(files, [])
         self._guarded(files.close)
 
-    def _write(self, files: DayFiles, records: list[_Record]) -> None:
-        written: dict[str, list[bytes]] = {}
+    def _write(self, files: DayFiles, records: list[Record]) -> None:
+        written: dict[tuple[str, date], list[bytes]] = {}
         for record in records:
             try:
-                for stream, at, line in self._lines(record):
-                    written.setdefault(file_name(stream, day_of(at)), []).append(line)
+                for stream, day, line in self._lines.of(record):
+                    written.setdefault((stream, day), []).append(line)
             except Exception as error:  # noqa: BLE001 - one bad record must not take the others along
                 self._lost += 1
                 _logger.error(  # noqa: TRY400 - a traceback might show what must not be written down
                     "transaction log: a record could not be written down: %s", type(error).__name__
                 )
-        for name, lines in written.items():
-            if not self._guarded(files.append, name, b"\n".join(lines) + b"\n"):
+        for (stream, day), lines in written.items():
+            if not self._guarded(files.append, file_name(stream, day), b"\n".join(lines) + b"\n"):
                 self._lost += len(lines)
         if self._full and self.waiting <= self._max_queue // 2:
             self._full = False
@@ -282,10 +256,9 @@ class TransactionLog:
         """Write down how many records are missing, now that records are taken again."""
         dropped = self.dropped
         missing = dropped - self._told
-        _, at, line = self._error_line(
-            _Error(self._clock.now(), None, "transaction_log", "dropped", {"records": missing})
-        )
-        if self._guarded(files.append, file_name(ERRORS, day_of(at)), line + b"\n"):
+        about = ErrorRecord(self._clock.now(), None, "transaction_log", "dropped", {"records": missing})
+        ((stream, day, line),) = self._lines.of(about)
+        if self._guarded(files.append, file_name(stream, day), line + b"\n"):
             self._told = dropped
 
     def _guarded(self, write: Callable[..., None], *args: Any) -> bool:
@@ -300,48 +273,6 @@ class TransactionLog:
         self._failing = False
         return True
 
-    # ---- lines --------------------------------------------------------------------------------------------
-
-    def _lines(self, record: _Record) -> list[tuple[str, datetime, bytes]]:
-        if isinstance(record, _Error):
-            return [self._error_line(record)]
-        if isinstance(record, _Note):
-            note = {"at": record.at.isoformat(), "order_id": record.order_id, "kind": record.kind}
-            # A fill stands as those from the exchange do, so that one reader serves both.
-            detail = dict(record.detail or {}) if record.stream == FILLS else {"detail": record.detail}
-            return [(record.stream, record.at, self._encode({**detail, **note}))]
-        order = record.order
-        about = {
-            **record.to_dict(),
-            "symbol": order.symbol,
-            "side": order.side.value,
-            "type": order.type.value,
-            "amount": plain_decimal(order.amount),
-            "price": None if order.price is None else plain_decimal(order.price),
-        }
-        lines = [(ORDERS, record.at, orjson.dumps(self._redactor.values(about)))]
-        if record.fill is not None:
-            trade = record.fill.to_dict()
-            trade["traded_at"] = trade.pop("at")
-            shared = ("at", "order_id", "exchange_order_id", "kind", "state", "filled", "symbol", "side")
-            fill = {**{name: about[name] for name in shared}, **trade}
-            lines.append((FILLS, record.at, self._encode(fill)))
-        return lines
-
-    def _error_line(self, record: _Error) -> tuple[str, datetime, bytes]:
-        about = {
-            "at": record.at.isoformat(),
-            "order_id": record.order_id,
-            "kind": "error",
-            "phase": record.phase,
-            "error": record.error,
-            "detail": record.detail,
-        }
-        return ERRORS, record.at, self._encode(about)
-
-    def _encode(self, about: dict[str, Any]) -> bytes:
-        return orjson.dumps(self._redactor.plain(about))
-
     def _unusable(self, why: str) -> ConfigurationError:
         return ConfigurationError(
             f"transaction_log.path: expected a directory to write to, got {str(self.path)!r}: {why}",
@@ -349,9 +280,9 @@ class TransactionLog:
         )
 
 
-def _next_batch(queue: SimpleQueue[_Record | _Mark], hurry: threading.Event) -> tuple[list[_Record], _Mark | None]:
+def _next_batch(queue: SimpleQueue[Record | _Mark], hurry: threading.Event) -> tuple[list[Record], _Mark | None]:
     """Wait for a record, and take with it what else comes within a moment, up to a mark."""
-    records: list[_Record] = []
+    records: list[Record] = []
     item = queue.get()
     if not isinstance(item, _Mark):
         hurry.wait(GATHER_SECONDS)
