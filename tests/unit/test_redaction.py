@@ -167,3 +167,38 @@ _anything = st.recursive(
 def test_whatever_comes_can_be_written_as_json(value: object) -> None:
     """The encoder takes every result: no lone surrogate, no integer too large, no foreign type."""
     orjson.dumps(Redactor(["secret-value"]).plain({"value": value}))
+
+
+# ---- a glance at a finished line --------------------------------------------------------------------------
+
+_TELLING = st.sampled_from(
+    ["apiKey=", "token: x", "Set-Cookie", "http://", "u:p@", "hunter2/2", "hunter2%2F2", 'say "n\\o"\n', "=", ":"]
+)
+_SAID = st.text(st.characters(exclude_categories=["Cs"])) | st.lists(_TELLING | st.text(max_size=3)).map("".join)
+
+
+@given(st.dictionaries(st.sampled_from(["order_id", "reason", "detail", "symbol"]), _SAID))
+def test_a_line_that_is_not_suspected_holds_nothing_to_be_hidden(record: dict[str, str]) -> None:
+    """The glance may suspect in vain, but it overlooks nothing."""
+    redactor = Redactor(["hunter2/2", 'say "n\\o"\n'])
+    if not redactor.suspects(orjson.dumps(record), " ".join(record.values())):
+        assert redactor.values(record) == record
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["X", "BTC/USDT:USDT", "insufficient balance: 5 < 6", "the order of 12:00 was key to it", "é" * 2_000],
+)
+def test_ordinary_words_are_not_suspected(text: str) -> None:
+    """Or the glance would be one more cost, and no saving."""
+    line = orjson.dumps({"order_id": text})
+    assert Redactor(["hunter2"]).suspects(line, text) == ("key" in text)
+
+
+def test_a_known_secret_and_a_long_line_are_suspected_whatever_the_words() -> None:
+    """A secret may be a number, which nobody takes for words; and what is too long must be cut."""
+    redactor = Redactor(["4711", 'quo"ted'])
+    assert redactor.suspects(b'{"amount":"0.4711"}', "")
+    assert redactor.suspects(orjson.dumps('a quo"ted word'), "")
+    assert redactor.suspects(orjson.dumps("x" * TEXT_LENGTH_MAX), "")
+    assert not redactor.suspects(b'{"amount":"0.1"}', "")

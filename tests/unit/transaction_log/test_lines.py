@@ -23,8 +23,9 @@ from services.mcp.order_execution.models import (
     Side,
     plain_decimal,
 )
-from services.mcp.order_execution.redaction import Redactor
+from services.mcp.order_execution.redaction import MASK, Redactor
 from services.mcp.order_execution.transaction_log import TransactionLog
+from services.mcp.order_execution.transaction_log.lines import Lines
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 331, tzinfo=UTC)
 TEHRAN = timezone(timedelta(hours=3, minutes=30))
@@ -279,3 +280,20 @@ def test_whatever_an_event_holds_its_line_is_the_plain_one(event: OrderEvent, se
     order, fill = _plainly(event, Redactor(secrets))
     assert kept.data[f"orders-{day}.jsonl"] == order
     assert kept.data.get(f"fills-{day}.jsonl", b"") == fill
+
+
+def test_no_name_of_ours_is_taken_for_a_secret() -> None:
+    """Events are searched for secrets by their words alone, so their names must hide nothing."""
+    line = orjson.loads(_plainly(event_of(fill=FILL), Redactor())[0])
+    names = [*line, *line["fill"], "traded_at"]
+    assert MASK not in Redactor().plain(dict.fromkeys(names, "x")).values()
+
+
+def test_an_ordinary_event_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dear way is for what is suspected."""
+    monkeypatch.setattr(Redactor, "values", lambda self, record: pytest.fail("made twice"))
+    made = Lines(Redactor([SECRET])).of(event_of(EventKind.FILL, fill=FILL, detail="insufficient balance: 5 < 6"))
+    assert [(stream, day.isoformat()) for stream, day, _ in made] == [
+        ("orders", "2026-01-31"),
+        ("fills", "2026-01-31"),
+    ]

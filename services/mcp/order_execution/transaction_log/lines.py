@@ -59,11 +59,9 @@ class Lines:
 
     def of(self, record: Record) -> list[Line]:
         """The lines of one record. Raises AttributeError for what is none."""
-        if isinstance(record, ErrorRecord):
-            return [self._of_error(record)]
-        if isinstance(record, Note):
-            return [self._of_note(record)]
-        return self._of_event(record)
+        if isinstance(record, OrderEvent):
+            return self._of_event(record)
+        return [self._of_note(record) if isinstance(record, Note) else self._of_error(record)]
 
     def _of_event(self, event: OrderEvent) -> list[Line]:
         order, fill = event.order, event.fill
@@ -87,7 +85,8 @@ class Lines:
             "price": None if order.price is None else _number(order.price),
         }
         # What others wrote, and where a secret may stand that is known by its surroundings alone.
-        words = f"{order.order_id} {order.symbol} {order.exchange_order_id} {order.reason} {event.detail}"
+        exchange_order_id, reason, detail = order.exchange_order_id or "", order.reason or "", event.detail or ""
+        words = f"{order.order_id} {order.symbol} {exchange_order_id} {reason} {detail}"
         day = _day(event.at)
         if fill is None:
             return [(ORDERS, day, self._encoded(about, words))]
