@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.mcp.order_execution import metrics as module
 from services.mcp.order_execution.errors import ConfigurationError, ErrorCategory
-from services.mcp.order_execution.metrics import OUTCOMES, PREFIX, SERIES_MAX, Metrics
+from services.mcp.order_execution.metric_families import SERIES_MAX
+from services.mcp.order_execution.metrics import OUTCOMES, PREFIX, Metrics
 from services.mcp.order_execution.models import CircuitState, Discrepancy, ReconciliationReport, Step
 from services.mcp.order_execution.monitoring import MetricsLike
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 DONE = datetime(2026, 1, 1, 0, 0, 9, tzinfo=UTC)
 
 
@@ -49,6 +52,44 @@ def report_of(*kinds: str, **changes: Any) -> ReconciliationReport:
             **changes,
         }
     )
+
+
+def everything_that_happens(metrics: Metrics) -> None:
+    """One of each update, and some twice."""
+    for outcome, side in (("accepted", "buy"), ("accepted", "buy"), ("invalid", "none")):
+        metrics.order_finished(outcome, side)
+    for seconds in (0.005, 0.04, 0.3, 31):
+        metrics.acknowledged(seconds)
+    metrics.set_open(3)
+    metrics.set_in_doubt(1)
+    metrics.fill_booked()
+    metrics.confirmed("receipt", True)
+    metrics.confirmed(Step.BALANCE, False)
+    metrics.attempted("submit", "accepted", "none")
+    metrics.attempted("query", "failed", ErrorCategory.TIMEOUT)
+    metrics.retried(ErrorCategory.CONNECTION)
+    metrics.breaker_changed("submit", CircuitState.OPEN)
+    metrics.breaker_changed("another", CircuitState.HALF_OPEN)
+    metrics.set_error_rate("submit", 2.5)
+    metrics.set_error_rate("another", 1)
+    metrics.reconciled(report_of("mismatched", "fills", "unheard_of", repaired=2))
+    metrics.set_journal_lag(0.25)
+    metrics.observe_call("f", "success", 0.00005)
+    metrics.observe_call("f", "cancelled", 100)
+    metrics.observe_call('g"', "failure", 0.1)
+
+
+def masked(exposition: bytes) -> str:
+    """Without what differs from one moment or machine to the next."""
+    lines = exposition.decode().splitlines()
+    hidden = [re.sub(r"(_created(\{.*\})?) [\d.e+]+$", r"\1 *", line) for line in lines]
+    return re.sub(r'(python|version)="[^"]*"', r'\1="*"', "\n".join(hidden)) + "\n"
+
+
+def test_a_scrape_shows_what_it_always_showed(metrics: Metrics) -> None:
+    """Every name, help, label and number, line by line: dashboards and alerts are built on them."""
+    everything_that_happens(metrics)
+    assert masked(metrics.exposition()) == (HERE / "metrics_exposition.txt").read_text(encoding="utf-8")
 
 
 def test_orders_are_counted_by_outcome_and_side(metrics: Metrics) -> None:

@@ -6,21 +6,23 @@ every label that is known beforehand. No label ever holds an order's id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from platform import python_version
 from threading import Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
 from .errors import ConfigurationError, ErrorCategory
+from .metric_families import Counters, Gauges, Histograms, Labels
 from .models import CircuitState, ReconciliationReport, Side, Step
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
 PREFIX: Final = "order_execution_"
 DISTRIBUTION: Final = "reliable-order-execution"
@@ -32,35 +34,6 @@ DISCREPANCIES: Final = ("mismatched", "missing", "extra", "fills", "balance")
 
 ACK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 CALL_BUCKETS: Final = (0.0001, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0)
-
-SERIES_MAX: Final = 500
-"""Label combinations per metric; what comes beyond is counted under ``other``."""
-
-M = TypeVar("M", "Counter", "Gauge", "Histogram")
-
-
-class _Series(Generic[M]):
-    """One metric with labels. Finding a child by its labels is one dictionary look-up, once it is known."""
-
-    __slots__ = ("_children", "_metric")
-
-    _metric: M
-
-    def __init__(self, metric: M, known: Iterable[tuple[str, ...]] = ()) -> None:
-        self._metric = metric
-        self._children: dict[tuple[str, ...], M] = {}
-        for labels in known:
-            self(*labels)
-
-    def __call__(self, *labels: str) -> M:
-        child = self._children.get(labels)
-        if child is not None:
-            return child
-        beyond = len(self._children) >= SERIES_MAX
-        made: M = self._metric.labels(*(["other"] * len(labels) if beyond else labels))
-        if not beyond:
-            self._children[labels] = made
-        return made
 
 
 class MetricsServer:
@@ -106,74 +79,76 @@ class Metrics:
         self._make_upkeep_metrics(make)
         make.register(self.registry)
         self._states: dict[str, CircuitState] = {}
-        self._observers: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
         for lane in LANES:
             self.breaker_changed(lane, CircuitState.CLOSED)
 
     def _make_order_metrics(self, make: _Maker) -> None:
-        self._orders = _Series(
-            make.counter("orders", "Calls of execute_order, by how they ended.", ("outcome", "side")),
+        self._orders = make.counters(
+            "orders",
+            "Calls of execute_order, by how they ended.",
+            ("outcome", "side"),
             product(OUTCOMES, SIDES),
         )
-        self._ack = make.histogram(
+        self._ack = make.histograms(
             "ack_duration_seconds", "From sending an order to the exchange's acknowledgement.", (), ACK_BUCKETS
         )
-        self._open = make.gauge("orders_open", "Orders that are not final.")
-        self._in_doubt = make.gauge("orders_in_doubt", "Orders that may or may not be on the exchange.")
-        self._fills = make.counter("fills", "Trades booked.")
-        self._steps = _Series(
-            make.counter("confirmation_steps", "Confirmation steps recorded; ok is yes or no.", ("step", "ok")),
+        self._open = make.gauges("orders_open", "Orders that are not final.")
+        self._in_doubt = make.gauges("orders_in_doubt", "Orders that may or may not be on the exchange.")
+        self._fills = make.counters("fills", "Trades booked.")
+        self._steps = make.counters(
+            "confirmation_steps",
+            "Confirmation steps recorded; ok is yes or no.",
+            ("step", "ok"),
             product((step.value for step in Step), ("yes", "no")),
         )
 
     def _make_exchange_metrics(self, make: _Maker) -> None:
-        self._attempts = _Series(
-            make.counter("attempts", "Requests to the exchange.", ("lane", "outcome", "category")),
+        self._attempts = make.counters(
+            "attempts",
+            "Requests to the exchange.",
+            ("lane", "outcome", "category"),
             (("submit", "accepted", "none"), ("cancel", "accepted", "none"), ("query", "found", "none")),
         )
-        self._retries = _Series(
-            make.counter("retries", "Orders sent once more under their own id, by what failed.", ("category",)),
+        self._retries = make.counters(
+            "retries",
+            "Orders sent once more under their own id, by what failed.",
+            ("category",),
             ((category.value,) for category in ErrorCategory),
         )
-        self._breaker = _Series(
-            make.gauge("breaker_state", "1 for the state that the lane's breaker is in.", ("lane", "state"))
+        self._breaker = make.gauges(
+            "breaker_state", "1 for the state that the lane's breaker is in.", ("lane", "state")
         )
-        self._trips = _Series(
-            make.counter("breaker_trips", "How often the lane's breaker opened.", ("lane",)),
-            ((lane,) for lane in LANES),
-        )
-        self._error_rate = _Series(
-            make.gauge("errors_per_minute", "Errors per minute, over the breaker's window.", ("lane",)),
-            ((lane,) for lane in LANES),
+        lanes = [(lane,) for lane in LANES]
+        self._trips = make.counters("breaker_trips", "How often the lane's breaker opened.", ("lane",), lanes)
+        self._error_rate = make.gauges(
+            "errors_per_minute", "Errors per minute, over the breaker's window.", ("lane",), lanes
         )
 
     def _make_upkeep_metrics(self, make: _Maker) -> None:
-        self._reconciliations = make.counter("reconciliations", "Reconciliations that came to their end.")
-        self._discrepancies = _Series(
-            make.counter("reconciliation_discrepancies", "Discrepancies found.", ("kind",)),
+        self._reconciliations = make.counters("reconciliations", "Reconciliations that came to their end.")
+        self._discrepancies = make.counters(
+            "reconciliation_discrepancies",
+            "Discrepancies found.",
+            ("kind",),
             ((kind,) for kind in DISCREPANCIES),
         )
-        self._repaired = make.counter("reconciliation_repaired", "Discrepancies repaired.")
-        self._last_success = make.gauge(
+        self._repaired = make.counters("reconciliation_repaired", "Discrepancies repaired.")
+        self._last_success = make.gauges(
             "reconciliation_last_success_timestamp_seconds", "End of the last reconciliation; 0: none yet."
         )
-        self._mismatch = make.gauge(
+        self._mismatch = make.gauges(
             "reconciliation_mismatch_percentage", "Discrepant orders of all, in the last reconciliation."
         )
-        self._lag = make.gauge("journal_lag_seconds", "How long the oldest entry waits to become durable.")
-        self._calls = _Series(
-            make.counter("calls", "Calls of functions under track_metrics.", ("function", "outcome"))
-        )
-        self._durations = _Series(
-            make.histogram("call_duration_seconds", "Their duration.", ("function",), CALL_BUCKETS)
-        )
+        self._lag = make.gauges("journal_lag_seconds", "How long the oldest entry waits to become durable.")
+        self._calls = make.counters("calls", "Calls of functions under track_metrics.", ("function", "outcome"))
+        self._durations = make.histograms("call_duration_seconds", "Their duration.", ("function",), CALL_BUCKETS)
         make.info("build", "What is running.", {"version": _version(), "python": python_version()})
 
     # ---- orders -------------------------------------------------------------------------------------------
 
     def order_finished(self, outcome: str, side: str) -> None:
         """Count one call of execute_order. ``side`` is "none" where the parameters name no valid one."""
-        self._orders(outcome, side).inc()
+        self._orders.add((outcome, side))
 
     def acknowledged(self, seconds: float) -> None:
         """Note how long the exchange took to acknowledge an order."""
@@ -189,21 +164,21 @@ class Metrics:
 
     def fill_booked(self) -> None:
         """Count a trade."""
-        self._fills.inc()
+        self._fills.add()
 
     def confirmed(self, step: str, ok: bool) -> None:
         """Count a confirmation step, and whether what was seen agreed."""
-        self._steps(step, "yes" if ok else "no").inc()
+        self._steps.add((step, "yes" if ok else "no"))
 
     # ---- the exchange -------------------------------------------------------------------------------------
 
     def attempted(self, lane: str, outcome: str, category: str) -> None:
         """Count one request; ``category`` is an ErrorCategory, or "none"."""
-        self._attempts(lane, outcome, category).inc()
+        self._attempts.add((lane, outcome, category))
 
     def retried(self, category: str) -> None:
         """Count an order that is sent once more because of an error of this category."""
-        self._retries(category).inc()
+        self._retries.add((category,))
 
     def breaker_changed(self, lane: str, state: CircuitState) -> None:
         """Note the state of a lane's breaker; telling the same state again counts no second trip."""
@@ -212,22 +187,22 @@ class Metrics:
             return
         self._states[lane] = state
         for other in CircuitState:
-            self._breaker(lane, other.value).set(other is state)
+            self._breaker.set(other is state, (lane, other.value))
         if state is CircuitState.OPEN:
-            self._trips(lane).inc()
+            self._trips.add((lane,))
 
     def set_error_rate(self, lane: str, per_minute: float) -> None:
         """Note the errors per minute of a lane."""
-        self._error_rate(lane).set(per_minute)
+        self._error_rate.set(per_minute, (lane,))
 
     # ---- upkeep -------------------------------------------------------------------------------------------
 
     def reconciled(self, report: ReconciliationReport) -> None:
         """Note the outcome of a reconciliation that came to its end, whatever it found."""
-        self._reconciliations.inc()
+        self._reconciliations.add()
         for discrepancy in report.details:
-            self._discrepancies(discrepancy.kind).inc()
-        self._repaired.inc(report.repaired)
+            self._discrepancies.add((discrepancy.kind,))
+        self._repaired.add(amount=report.repaired)
         self._mismatch.set(report.mismatch_percentage)
         self._last_success.set(report.finished_at.timestamp())
 
@@ -237,15 +212,8 @@ class Metrics:
 
     def observe_call(self, function: str, outcome: str, seconds: float) -> None:
         """Count one call of a function, with its duration; ``outcome``: success, failure or cancelled."""
-        # One look-up for both: this runs at every call of a decorated function.
-        known = self._observers.get((function, outcome))
-        if known is None:
-            known = self._calls(function, outcome).inc, self._durations(function).observe
-            if len(self._observers) < SERIES_MAX:
-                self._observers[function, outcome] = known
-        count, observe = known
-        count()
-        observe(seconds)
+        self._calls.add((function, outcome))
+        self._durations.observe(seconds, (function,))
 
     # ---- showing them -------------------------------------------------------------------------------------
 
@@ -270,29 +238,23 @@ class _Maker:
     """Makes metrics without showing them yet: a registry gets all of them or none."""
 
     def __init__(self) -> None:
-        self._made: list[Any] = []
+        self._made: list[Collector] = []
 
-    def counter(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Counter:
+    def counters(self, name: str, about: str, labels: Labels = (), known: Iterable[Labels] = ()) -> Counters:
         """A counter; ``_total`` is added to its name."""
-        from prometheus_client import Counter  # noqa: PLC0415
-
-        metric = Counter(PREFIX + name, about, labels, registry=None)
+        metric = Counters(PREFIX + name, about, labels, known)
         self._made.append(metric)
         return metric
 
-    def gauge(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
+    def gauges(self, name: str, about: str, labels: Labels = (), known: Iterable[Labels] = ()) -> Gauges:
         """A gauge."""
-        from prometheus_client import Gauge  # noqa: PLC0415
-
-        metric = Gauge(PREFIX + name, about, labels, registry=None)
+        metric = Gauges(PREFIX + name, about, labels, known)
         self._made.append(metric)
         return metric
 
-    def histogram(self, name: str, about: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+    def histograms(self, name: str, about: str, labels: Labels, bounds: tuple[float, ...]) -> Histograms:
         """A histogram."""
-        from prometheus_client import Histogram  # noqa: PLC0415
-
-        metric = Histogram(PREFIX + name, about, labels, buckets=buckets, registry=None)
+        metric = Histograms(PREFIX + name, about, labels, bounds)
         self._made.append(metric)
         return metric
 
