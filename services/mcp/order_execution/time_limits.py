@@ -1,0 +1,151 @@
+"""Time limits with the semantics of ``asyncio.timeout``, at a fraction of its cost.
+
+Each order runs under several limits, and nearly all are left long before their time. ``asyncio.timeout`` gives
+each a timer of the loop's own, which stays behind in the loop, cancelled. Here all limits of one owner stand in
+one line, in the order of their times, and only one timer is set, for the first of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from itertools import takewhile
+from types import TracebackType
+from typing import Self
+
+
+class TimeLimit:
+    """Ends its body once the loop's time is ``when``: by a cancellation, of which it makes a TimeoutError.
+
+    ::
+
+        with TimeLimit(self._line, deadline):
+            await something()
+
+    A cancellation from elsewhere passes through, also one that comes together with the limit's own. ``math.inf``
+    is no time at all: only :meth:`expire` ends such a body. To be used once, and within a task.
+    """
+
+    __slots__ = ("_before", "_line", "_task", "_timer", "expired", "when")
+
+    def __init__(self, line: LimitLine, when: float) -> None:
+        self.when = when
+        self.expired = False
+        """Whether this limit has ended its body, or is about to."""
+        self._line = line
+        self._before: int | None = None
+        """How many others wanted the task cancelled when it began."""
+        self._task: asyncio.Task[object] | None = None
+        """The task, while the body runs."""
+        self._timer: asyncio.Handle | None = None
+        """A timer of its own, where it did not fit into the line."""
+
+    def __enter__(self) -> Self:
+        if self._before is not None:
+            raise RuntimeError("a time limit can be used only once")
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a time limit can be used only within a task")
+        self._task = task
+        self._before = task.cancelling()
+        when = self.when
+        if when != math.inf and not self._line.join(self):
+            loop = asyncio.get_running_loop()
+            over = when <= loop.time()  # the body runs until it waits for the first time, even so
+            self._timer = loop.call_soon(self.expire) if over else loop.call_at(when, self.expire)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if not self.expired:
+            if self._timer is None:
+                self._line.leave(self)
+            else:
+                self._timer.cancel()
+        elif task is not None and task.uncancel() <= (self._before or 0) and kind is asyncio.CancelledError:
+            raise TimeoutError from error  # nobody else wants the task cancelled
+
+    def expire(self) -> None:
+        """End the body now, if it runs."""
+        task = self._task
+        if task is None or self.expired:
+            return
+        self.expired = True
+        self._line.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        task.cancel()
+
+
+class LimitLine:
+    """The limits of one owner that run now, in the order of their times. Belongs to one event loop.
+
+    A limit whose time is before the last one's does not join the line but takes a timer of its own: dear, and
+    no less right. So a line is for limits that are equally long, nearly always.
+    """
+
+    __slots__ = ("_limits", "_loop", "_rings_at", "_timer", "_until")
+
+    def __init__(self) -> None:
+        self._limits: dict[TimeLimit, None] = {}  # a queue that everybody can leave, and leaves no gap in
+        self._until = -math.inf
+        """No limit in the line has a later time."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.Handle | None = None
+        """Stays set when the line is empty, since the next limit comes soon; at worst it rings once for nobody."""
+        self._rings_at = math.inf
+        """The timer's time: never after the first limit's."""
+
+    def __len__(self) -> int:
+        return len(self._limits)
+
+    def join(self, limit: TimeLimit) -> bool:
+        """Take the last place; False where the limit does not belong there, or its time is over."""
+        limits, when = self._limits, limit.when
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if limits:
+                return False
+            self._move(loop)
+        if when <= loop.time():
+            return False
+        if when < self._until and limits:
+            self._until = next(reversed(limits)).when  # later ones may have left
+            if when < self._until:
+                return False
+        if when < self._rings_at:
+            self._set_timer(loop, when)
+        limits[limit] = None
+        self._until = when
+        return True
+
+    def leave(self, limit: TimeLimit) -> None:
+        """Give up the place, if it has one."""
+        self._limits.pop(limit, None)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._ring)
+        self._rings_at = when
+
+    def _ring(self) -> None:
+        """End every body whose time has come, and wait for the next."""
+        loop, limits = asyncio.get_running_loop(), self._limits
+        now = max(self._rings_at, loop.time())  # a loop's timers may ring early, by its clock's resolution
+        self._timer, self._rings_at = None, math.inf
+        try:
+            for limit in list(takewhile(lambda item: item.when <= now, limits)):
+                limit.expire()
+        finally:
+            if limits:
+                self._set_timer(loop, next(iter(limits)).when)
+
+    def _move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nobody waits in the loop that it was used in before; that one may be closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._rings_at = None, math.inf
+        self._loop = loop
