@@ -91,7 +91,7 @@ async def _do(step: Any, limit: Limit, trace: Trace) -> None:
         trace.append((now(), f"slept {step.seconds}"))
     elif isinstance(step, Within):
         try:
-            async with limit(now() + step.seconds):
+            async with limit(step.seconds):
                 await _do_all(step.steps, limit, trace)
         except (TimeoutError, LookupError) as error:
             trace.append((now(), f"{type(error).__name__} because of {type(error.__cause__).__name__}"))
@@ -109,6 +109,7 @@ async def _do(step: Any, limit: Limit, trace: Trace) -> None:
             await asyncio.sleep(step.seconds)
             trace.append((now(), "tidied"))
     else:
+        assert isinstance(step, Fail)
         raise LookupError("failed")
 
 
@@ -154,8 +155,8 @@ def _in_line() -> Limit:
     line = LimitLine()
 
     @asynccontextmanager
-    async def limit(when: float) -> Any:
-        with TimeLimit(line, when) as it:
+    async def limit(seconds: float) -> Any:
+        with TimeLimit(line, seconds) as it:
             yield it
 
     return limit
@@ -165,4 +166,4 @@ def _in_line() -> Limit:
 @given(CALLS)
 def test_it_does_what_asyncio_does(calls: list[Call]) -> None:
     """To the moment, for every task; what happens at the same moment in different tasks has no order."""
-    assert _run(calls, _in_line) == _run(calls, lambda: asyncio.timeout_at)
+    assert _run(calls, _in_line) == _run(calls, lambda: asyncio.timeout)

@@ -15,24 +15,24 @@ from typing import Self
 
 
 class TimeLimit:
-    """Ends its body once the loop's time is ``when``: by a cancellation, of which it makes a TimeoutError.
+    """Ends its body after so many seconds: by a cancellation, of which it makes a TimeoutError.
 
     ::
 
-        with TimeLimit(self._line, deadline):
+        with TimeLimit(self._line, 5.0):
             await something()
 
     A cancellation from elsewhere passes through, also one that comes together with the limit's own. ``math.inf``
-    is no time at all: only :meth:`expire` ends such a body. To be used once, and within a task.
+    is no limit at all: only :meth:`expire` ends such a body. To be used once, and within a task.
     """
 
-    __slots__ = ("_before", "_line", "_task", "_timer", "expired", "when")
+    __slots__ = ("_before", "_line", "_seconds", "_task", "_timer", "expired", "when")
 
-    def __init__(self, line: LimitLine, when: float) -> None:
-        self.when = when
+    def __init__(self, line: LimitLine, seconds: float) -> None:
         self.expired = False
         """Whether this limit has ended its body, or is about to."""
         self._line = line
+        self._seconds = seconds
         self._before: int | None = None
         """How many others wanted the task cancelled when it began."""
         self._task: asyncio.Task[object] | None = None
@@ -48,11 +48,13 @@ class TimeLimit:
             raise RuntimeError("a time limit can be used only within a task")
         self._task = task
         self._before = task.cancelling()
-        when = self.when
-        if when != math.inf and not self._line.join(self):
+        if self._seconds != math.inf:
             loop = asyncio.get_running_loop()
-            over = when <= loop.time()  # the body runs until it waits for the first time, even so
-            self._timer = loop.call_soon(self.expire) if over else loop.call_at(when, self.expire)
+            self.when = loop.time() + self._seconds
+            if self._seconds <= 0:
+                self._timer = loop.call_soon(self.expire)  # the body runs until it waits for the first time
+            elif not self._line.join(self, loop):
+                self._timer = loop.call_at(self.when, self.expire)
         return self
 
     def __exit__(
@@ -101,16 +103,13 @@ class LimitLine:
     def __len__(self) -> int:
         return len(self._limits)
 
-    def join(self, limit: TimeLimit) -> bool:
-        """Take the last place; False where the limit does not belong there, or its time is over."""
+    def join(self, limit: TimeLimit, loop: asyncio.AbstractEventLoop) -> bool:
+        """Take the last place; False where the limit does not belong there."""
         limits, when = self._limits, limit.when
-        loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if limits:
                 return False
             self._move(loop)
-        if when <= loop.time():
-            return False
         if when < self._until and limits:
             self._until = next(reversed(limits)).when  # later ones may have left
             if when < self._until:
