@@ -29,7 +29,7 @@ def test_calls_for_one_id_take_turns() -> None:
     order: list[str] = []
 
     async def call(calls: Calls, name: str, seconds: float) -> None:
-        async with calls.turn(REQUEST, 2_000_000.0):
+        with await calls.turn(REQUEST, 2_000_000.0):
             order.append(f"{name} begins")
             await asyncio.sleep(seconds)
             order.append(f"{name} ends")
@@ -48,10 +48,8 @@ def test_a_call_with_other_parameters_does_not_wait() -> None:
 
     async def main() -> None:
         calls = Calls(VirtualClock())
-        async with calls.turn(REQUEST, 2_000_000.0):
-            with pytest.raises(DuplicateOrder, match="amount"):
-                async with calls.turn(replace(REQUEST, amount=Decimal(7)), 2_000_000.0):
-                    pass
+        with await calls.turn(REQUEST, 2_000_000.0), pytest.raises(DuplicateOrder, match="amount"):
+            await calls.turn(replace(REQUEST, amount=Decimal(7)), 2_000_000.0)
 
     run_virtual(main)
 
@@ -62,10 +60,9 @@ def test_a_call_waits_for_its_turn_no_longer_than_its_deadline() -> None:
     async def main() -> None:
         clock = VirtualClock()
         calls = Calls(clock)
-        async with calls.turn(REQUEST, clock.monotonic() + 60):
+        with await calls.turn(REQUEST, clock.monotonic() + 60):
             with pytest.raises(OrderUnresolved, match="another call"):
-                async with calls.turn(REQUEST, clock.monotonic() + 5):
-                    pass
+                await calls.turn(REQUEST, clock.monotonic() + 5)
             assert clock.monotonic() == 1_000_005
 
     run_virtual(main)
@@ -78,8 +75,7 @@ def test_a_call_that_comes_too_late_is_refused() -> None:
         calls = Calls(VirtualClock())
         calls.closing = True
         with pytest.raises(ExecutorClosed):
-            async with calls.turn(REQUEST, 2_000_000.0):
-                pass
+            await calls.turn(REQUEST, 2_000_000.0)
 
     run_virtual(main)
 
@@ -88,12 +84,12 @@ def test_a_close_ends_every_wait_at_once() -> None:
     """By a timeout of its own, told from others by its scope."""
 
     async def wait(calls: Calls) -> bool:
-        scope: asyncio.Timeout | None = None
+        scope = calls.until_closed()
         try:
-            async with calls.until_closed() as scope:
+            with scope:
                 await asyncio.sleep(1_000)
         except TimeoutError:
-            return scope is not None and scope.expired()
+            return scope.expired
         return False
 
     async def main() -> None:
@@ -112,7 +108,7 @@ def test_a_call_that_will_not_end_does_not_hold_up_the_close_for_ever() -> None:
     """One that swallows the news is left behind after a moment."""
 
     async def stubborn(calls: Calls) -> None:
-        async with calls.until_closed():
+        with calls.until_closed():
             for _ in range(10):
                 try:
                     await asyncio.sleep(1)

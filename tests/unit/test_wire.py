@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.mcp.order_execution import CircuitOpen, CircuitState, ErrorCategory, InvalidOrder
-from services.mcp.order_execution.circuit_breaker import BreakerPolicy, CircuitBreaker
+from services.mcp.order_execution.circuit_breaker import BreakerPolicy, CircuitBreaker, Permit
 from services.mcp.order_execution.gateways.base import Accepted, NotSent, Rejected, Unavailable, Unknown
 from services.mcp.order_execution.lifecycle import request_of
 from services.mcp.order_execution.metrics import Metrics
@@ -36,15 +36,11 @@ class Bench:
         limits = dict.fromkeys(Lane, (rate, 1))
         self.limiter = RateLimiter(self.clock.monotonic, limits, share=1.0)
         self.wire = Wire(self.exchange, self.clock, self.limiter, self.breakers, Metrics(), timeout=5.0)
-        self.prepared = 0
-
-    async def prepare(self) -> None:
-        """What happens last thing before a send."""
-        self.prepared += 1
 
     async def submit(self, within: float = 60.0) -> object:
-        """Send one order."""
-        return await self.wire.submit(REQUEST, self.clock.monotonic() + within, self.prepare)
+        """Send one order, once it may leave."""
+        permit = await self.wire.leave(Lane.SUBMIT, self.clock.monotonic() + within)
+        return permit if isinstance(permit, NotSent) else await self.wire.submit(REQUEST, permit)
 
     @property
     def deadline(self) -> float:
@@ -69,22 +65,19 @@ def bench(**options: Any) -> Callable[..., Callable[[], None]]:
 
 
 @bench()
-async def test_a_request_is_prepared_then_sent_once(b: Bench) -> None:
+async def test_a_request_is_sent_once(b: Bench) -> None:
     """And the answer comes back as it is."""
     assert isinstance(await b.submit(), Accepted)
-    assert (b.prepared, len(b.exchange.submits)) == (1, 1)
+    assert len(b.exchange.submits) == 1
 
 
-@bench()
-async def test_what_stops_the_preparation_stops_the_request(b: Bench) -> None:
+@bench(rate=1.0)
+async def test_who_has_leave_may_change_his_mind(b: Bench) -> None:
     """Nothing is sent, the permit is given back, and the breaker counts nothing."""
-
-    async def refuse() -> None:
-        raise InvalidOrder("amount", "less")
-
     for _ in range(3):
-        with pytest.raises(InvalidOrder):
-            await b.wire.submit(REQUEST, b.deadline, refuse)
+        permit = await b.wire.leave(Lane.SUBMIT, b.deadline)
+        assert isinstance(permit, Permit)
+        permit.neutral()
     assert b.exchange.submits == []
     assert b.breakers[Lane.SUBMIT].state is CircuitState.CLOSED
 

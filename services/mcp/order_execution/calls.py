@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
+import math
 from typing import Final
 
 from . import lifecycle
@@ -11,49 +11,31 @@ from .clock import Clock
 from .errors import DuplicateOrder, ExecutorClosed, OrderUnresolved
 from .models import Order, OrderRequest, OrderState
 from .submission import verdict
+from .time_limits import LimitLine, TimeLimit
 
 END_SECONDS: Final = 1.0
 """How long a close waits for calls that it has told to end."""
 
 
-class _UntilClosed:
-    """A scope, for as long as its body runs. A class: a generator costs more than all that it would do here."""
-
-    __slots__ = ("_scope", "_scopes")
-
-    def __init__(self, scopes: set[asyncio.Timeout]) -> None:
-        self._scopes = scopes
-        self._scope = asyncio.timeout(None)
-
-    async def __aenter__(self) -> asyncio.Timeout:
-        await self._scope.__aenter__()
-        self._scopes.add(self._scope)
-        return self._scope
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._scopes.discard(self._scope)
-        await self._scope.__aexit__(kind, error, trace)
-
-
 class _Turn:
-    """The one call that decides for an id, from when no other does until its body ends."""
+    """The one call that decides for an id, until its body ends."""
 
-    __slots__ = ("_calls", "_deadline", "done", "request")
+    __slots__ = ("_turns", "done", "request")
 
-    def __init__(self, calls: Calls, request: OrderRequest, deadline: float) -> None:
-        self._calls = calls
-        self._deadline = deadline
+    def __init__(self, turns: dict[str, _Turn], request: OrderRequest) -> None:
+        self._turns = turns
         self.request = request
         self.done: asyncio.Event | None = None
         """Set at the end, once somebody waits for it."""
 
-    async def __aenter__(self) -> None:
-        await self._calls.begin(self, self._deadline)
+    def __enter__(self) -> None:
+        pass
 
-    async def __aexit__(self, *_: object) -> None:
-        self._calls.finish(self)
+    def __exit__(self, *_: object) -> None:
+        """Let the next one decide."""
+        del self._turns[self.request.client_order_id]
+        if self.done is not None:
+            self.done.set()
 
 
 class Calls:
@@ -63,22 +45,21 @@ class Calls:
         self.closing = False
         self._clock = clock
         self._placing: dict[str, _Turn] = {}
-        self._scopes: set[asyncio.Timeout] = set()
+        self._waiting = LimitLine()
 
     @property
     def placing(self) -> bool:
         """Whether any call is placing an order."""
         return bool(self._placing)
 
-    def turn(self, request: OrderRequest, deadline: float) -> _Turn:
-        """Be the one call that decides for this id. Raises DuplicateOrder, OrderUnresolved, ExecutorClosed."""
-        return _Turn(self, request, deadline)
+    async def turn(self, request: OrderRequest, deadline: float) -> _Turn:
+        """Wait to be the one call that decides for this id, as long as the body of what is returned runs.
 
-    async def begin(self, turn: _Turn, deadline: float) -> None:
-        """Wait until no other call decides for the id; see :meth:`turn`."""
-        order_id = turn.request.client_order_id
+        Raises DuplicateOrder, OrderUnresolved, ExecutorClosed.
+        """
+        order_id = request.client_order_id
         while (other := self._placing.get(order_id)) is not None:
-            check_same(lifecycle.new_order(other.request, self._clock.now()), turn.request)
+            check_same(lifecycle.new_order(other.request, self._clock.now()), request)
             other.done = other.done or asyncio.Event()
             try:
                 async with asyncio.timeout(deadline - self._clock.monotonic()):
@@ -87,28 +68,18 @@ class Calls:
                 raise OrderUnresolved(order_id, "another call is still placing it") from None
         if self.closing:
             raise ExecutorClosed(order_id=order_id)
-        self._placing[order_id] = turn
+        turn = self._placing[order_id] = _Turn(self._placing, request)
+        return turn
 
-    def finish(self, turn: _Turn) -> None:
-        """Let the next one decide."""
-        del self._placing[turn.request.client_order_id]
-        if turn.done is not None:
-            turn.done.set()
-
-    def until_closed(self) -> _UntilClosed:
-        """Wait no longer than until ``end()``, which ends the body by the way of a cancellation.
-
-        Raises TimeoutError then; the scope that it gives tells this one from others by ``expired()``.
-        """
-        return _UntilClosed(self._scopes)
+    def until_closed(self) -> TimeLimit:
+        """A limit that lasts until ``end()``; its ``expired`` tells its TimeoutError from others."""
+        return TimeLimit(self._waiting, math.inf)
 
     async def end(self) -> None:
         """End every call that still waits, and give them a moment to say what they know."""
-        now = asyncio.get_running_loop().time()
-        for scope in self._scopes:
-            scope.reschedule(now)
+        ended = self._waiting.expire_all()
         deadline = self._clock.monotonic() + END_SECONDS
-        while self._scopes and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - many calls, one wait
+        while any(call.is_running for call in ended) and self._clock.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 

@@ -118,20 +118,27 @@ class RateLimiter:
             wider = everybody if lane == cancel_lane else all_but_cancels + everybody
             self._lines[lane] = _Line(_stages(limit, share) + wider)
 
+    def take(self, lane: str) -> bool:
+        """``acquire()`` of what is to be had at once; False, and nothing is used up, where one has to wait."""
+        line = self._lines[lane]
+        if self._shut_until is None and not line.stages:
+            return True
+        now = self._monotonic()
+        if max(line.wait(now), self._gate(now)) <= TOLERANCE and line.is_free:
+            line.take(now)
+            return True
+        return False
+
     async def acquire(self, lane: str, deadline: float = math.inf) -> bool:
         """Return True as soon as a request may leave in this lane. A cancelled caller leaves the line.
 
         False, and nothing is used up, if that would not be before ``deadline`` (on the scale of
         ``monotonic``); at once where that is clear from the start.
         """
-        line = self._lines[lane]
-        if self._shut_until is None and not line.stages:
+        if self.take(lane):
             return True
-        now = self._monotonic()
+        line, now = self._lines[lane], self._monotonic()
         wait = max(line.wait(now), self._gate(now))
-        if wait <= TOLERANCE and line.is_free:
-            line.take(now)
-            return True
         if now + wait >= deadline:
             return False
         line.length += 1

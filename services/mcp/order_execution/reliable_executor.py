@@ -195,51 +195,49 @@ class ReliableOrderExecutor(OrderExecutionInterface):
         Raises InvalidOrder (DuplicateOrder), OrderNotSent (CircuitOpen, ExecutorHalted, RiskLimitExceeded,
         InsufficientFunds, JournalUnavailable, …), OrderRejected, OrderUnresolved.
         """
-        side = str(order_params.get("side"))[:4] if isinstance(order_params, Mapping) else "none"
         try:
-            core = await self._opened()
+            core = self._core
+            if core is None or self._closed:
+                core = await self._opened()
             request = parse_request(order_params, new_id=self._ids.new(self.clock.now()))
             deadline = self.clock.monotonic() + parse_deadline(order_params, core.settings.retry.deadline_seconds)
             order = await self._unless_closed(
                 core, request, deadline, order_params.get("client_order_id") is not None
             )
         except BaseException as error:
-            self._note_failure(error, side, order_params)
+            self._note_failure(error, order_params)
             raise
         self._outcomes.count("accepted")
-        self.metrics.order_finished("accepted", side)
+        self.metrics.order_finished("accepted", request.side)
         return order.order_id
 
     async def _unless_closed(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
         """Place or join an order; ``close()`` ends the wait. A refusal is told once it is kept."""
+        waiting = self._calls.until_closed()
         try:
-            return await self._placed_or_closed(core, request, deadline, known_id)
+            try:
+                with waiting:
+                    return await self._execute(core, request, deadline, known_id)
+            except TimeoutError:
+                if not waiting.expired:
+                    raise
+                return answer_at_close(core.registry.get(request.client_order_id), request)
         except OrderRejected as refusal:
             if await self._survives(core, request.client_order_id, deadline):
                 raise
             detail = f"it was refused ({refusal.reason}), but the journal cannot keep that"
             raise OrderUnresolved(request.client_order_id, detail) from refusal
 
-    async def _placed_or_closed(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
-        scope: asyncio.Timeout | None = None
-        try:
-            async with self._calls.until_closed() as scope:
-                return await self._execute(core, request, deadline, known_id=known_id)
-        except TimeoutError:
-            if scope is None or not scope.expired():
-                raise
-            return answer_at_close(core.registry.get(request.client_order_id), request)
-
     async def _survives(self, core: Core, order_id: str, deadline: float) -> bool:
         seconds = max(VERDICT_SECONDS, deadline - self.clock.monotonic())
         return await survives_restart(core.ports.journal, core.registry, order_id, seconds)
 
-    async def _execute(self, core: Core, request: OrderRequest, deadline: float, *, known_id: bool) -> Order:
+    async def _execute(self, core: Core, request: OrderRequest, deadline: float, known_id: bool) -> Order:
         """Join an order that is known, or place a new one; one call at a time decides for an id."""
         order_id = request.client_order_id
         core.registry.want(order_id, deadline)
         try:
-            async with self._calls.turn(request, deadline):
+            with await self._calls.turn(request, deadline):
                 known = await self._known(core, order_id, deadline) if known_id else None
                 if known is not None:
                     check_same(known, request)
@@ -253,7 +251,10 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             core.registry.unwant(order_id, deadline)
         if not core.ports.gateway.traits.can_resolve:  # this exchange cannot tell its id again after a crash
             await self._survives(core, order_id, deadline)
-        await self._post_commit(core, order)
+        if core.settings.confirmation.wait_for != "accepted":
+            await self._confirmed(core, order_id)
+        elif trades_at_once(order) and not order.is_settled:
+            core.tracker.kick()
         return order
 
     async def _known(self, core: Core, order_id: str, deadline: float) -> Order | None:
@@ -276,16 +277,14 @@ class ReliableOrderExecutor(OrderExecutionInterface):
             if current is None or (current.state.is_final and current.exchange_order_id is None):
                 core.funds.release(order.order_id)
 
-    async def _post_commit(self, core: Core, order: Order) -> None:
+    async def _confirmed(self, core: Core, order_id: str) -> None:
         section = core.settings.confirmation
-        if section.wait_for != "accepted":
-            deadline = self.clock.monotonic() + section.timeout_seconds
-            await core.confirmer.wait(order.order_id, section.wait_for, deadline)
-        elif trades_at_once(order) and not order.is_settled:
-            core.tracker.kick()
+        deadline = self.clock.monotonic() + section.timeout_seconds
+        await core.confirmer.wait(order_id, section.wait_for, deadline)
 
-    def _note_failure(self, error: BaseException, side: str, params: object) -> None:
+    def _note_failure(self, error: BaseException, params: object) -> None:
         outcome = outcome_of(error)
+        side = str(params.get("side"))[:4] if isinstance(params, Mapping) else "none"
         self._outcomes.count(outcome)
         self.metrics.order_finished(outcome, side if side in ("buy", "sell") else "none")
         log = None if self._core is None else self._core.ports.transaction_log

@@ -231,16 +231,17 @@ async def run_with_retry(
     the deadline is not begun. The first attempt is always made, and ending one at the deadline is left to the
     operation.
     """
-    run = _Run(operation, policy, budget, deadline, monotonic, rng, on_retry)
     try:
-        try:
-            answer = await operation()
-        except Retryable as error:
-            run.first_error = error
-        if run.first_error is not None:
-            # From here on it is backoff's loop, whose first attempt is the one that was just made: nearly every
-            # operation needs no second one, and the loop costs more than all else here.
-            answer = await _engine(policy.max_retries + 1)(run)
+        answer = await operation()
+    except Retryable as error:
+        run = _Run(operation, policy, budget, deadline, monotonic, rng, on_retry, first_error=error)
+    else:
+        budget.success()
+        return answer
+    # From here on it is backoff's loop, whose first attempt is the one that was just made: nearly every operation
+    # needs no second one, and the loop costs more than all else here.
+    try:
+        answer = await _engine(policy.max_retries + 1)(run)
     finally:
         run.first_error = run.last_error = None  # their tracebacks hold this run
     budget.success()

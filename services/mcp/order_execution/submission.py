@@ -27,7 +27,8 @@ from .metrics import Metrics
 from .models import Order, OrderState
 from .registry import OrderRegistry
 from .retry import Retryable, RetryBudget, RetryPolicy, run_with_retry
-from .wire import Wire
+from .time_limits import LimitLine, TimeLimit
+from .wire import Lane, Wire
 
 _logger = logging.getLogger(__name__)
 
@@ -109,48 +110,45 @@ class Submission:
         self._metrics = metrics
         self._resolve_later = resolve_later
         self._on_doubled = on_doubled
+        self._limits = LimitLine()
 
     async def place(self, order: Order, deadline: float) -> Order:
         """Send an order, again as long as it provably did not leave, and wait until its fate is known.
 
+        Somebody must want it meanwhile (see :meth:`OrderRegistry.want`), or it is not sent.
         Raises OrderNotSent (and what is below it), OrderRejected, OrderUnresolved.
         """
         order_id = order.order_id
-        self._registry.want(order_id, deadline)
         try:
-            try:
-                await run_with_retry(
-                    lambda: self.attempt(self._registry.get(order_id) or order, deadline),
-                    self.policy,
-                    self.budget,
-                    deadline,
-                    self._clock.monotonic,
-                    self._rng,
-                    on_retry=self._count_retry,
-                )
-            except Retryable as error:
-                self.give_up(order_id, lifecycle.NEVER_SENT, str(error))
-                raise OrderNotSent(f"order {order_id} was never sent: {error}", order_id=order_id) from error
-            except OrderNotSent as error:
-                self.give_up(order_id, error.reason, str(error))
-                error.order_id = order_id
-                raise
-            except asyncio.CancelledError:
-                self.give_up(order_id, lifecycle.NEVER_SENT, "the caller was cancelled before it was sent")
-                raise
-            return await self.outcome(order_id, deadline)
-        finally:
-            self._registry.unwant(order_id, deadline)
-
-    async def outcome(self, order_id: str, deadline: float) -> Order:
-        """Wait until the exchange has, or provably has not, the order.
-
-        Raises OrderRejected, OrderNotSent, or OrderUnresolved once ``deadline`` has passed.
-        """
-        return verdict(await self.decided(order_id, deadline))
+            await run_with_retry(
+                lambda: self.attempt(self._registry.get(order_id) or order, deadline),
+                self.policy,
+                self.budget,
+                deadline,
+                self._clock.monotonic,
+                self._rng,
+                on_retry=self._count_retry,
+            )
+        except Retryable as error:
+            self.give_up(order_id, lifecycle.NEVER_SENT, str(error))
+            raise OrderNotSent(f"order {order_id} was never sent: {error}", order_id=order_id) from error
+        except OrderNotSent as error:
+            self.give_up(order_id, error.reason, str(error))
+            error.order_id = order_id
+            raise
+        except asyncio.CancelledError:
+            self.give_up(order_id, lifecycle.NEVER_SENT, "the caller was cancelled before it was sent")
+            raise
+        placed = self._registry.get(order_id)
+        if placed is None or not _is_decided(placed):
+            placed = await self.decided(order_id, deadline)
+        return verdict(placed)
 
     async def decided(self, order_id: str, deadline: float) -> Order:
-        """Wait likewise, and give the order whatever became of it. Raises OrderUnresolved after ``deadline``."""
+        """Wait until the exchange has, or provably has not, the order, and give it whatever became of it.
+
+        Raises OrderUnresolved once ``deadline`` has passed.
+        """
         order = await self._registry.wait_until(order_id, _is_decided, deadline)
         if order is None:
             raise OrderUnresolved(order_id, "no answer within the deadline; it is being resolved further")
@@ -163,40 +161,35 @@ class Submission:
         it may not. On cancellation the order is left UNKNOWN, and somebody goes on resolving it.
         """
         self._switch.check(order.order_id)
-        sending: Order | None = None
-        started = 0.0
-
-        async def before_send() -> None:
-            nonlocal sending, started
-            sending = await self._make_durable(order, deadline)
-            started = self._clock.monotonic()
-
+        permit = await self._wire.leave(Lane.SUBMIT, deadline)
+        if isinstance(permit, NotSent):
+            raise Retryable(permit.category, permit.message, permit.retry_after)
         try:
-            outcome = await self._wire.submit(lifecycle.request_of(order), deadline, before_send)
+            sending = await self._make_durable(order, deadline)
         except _OvertakenError:
+            permit.neutral()
             return self._registry.get(order.order_id) or order
-        except asyncio.CancelledError:
-            if sending is not None:
-                self._doubt(
-                    sending,
-                    Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED, began=started),
-                    "the caller was cancelled",
-                )
+        except BaseException:
+            permit.neutral()
             raise
-        if sending is None:
-            reason = outcome if isinstance(outcome, NotSent) else NotSent(ErrorCategory.INTERNAL, "no intent")
-            raise Retryable(reason.category, reason.message, reason.retry_after)
+        started = self._clock.monotonic()
+        try:
+            outcome = await self._wire.submit(lifecycle.request_of(order), permit)
+        except asyncio.CancelledError:
+            doubt = Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED, began=started)
+            self._doubt(sending, doubt, "the caller was cancelled")
+            raise
         return self._take(sending, outcome, started)
 
     async def _make_durable(self, order: Order, deadline: float) -> Order:
         """Journal the intent, or the resend, and make sure that the order is still ours to send, and wanted."""
-        await self._check_clock(deadline)
+        if abs(self._wire.gateway.clock_error or 0.0) > MAX_CLOCK_ERROR_SECONDS:
+            await self._check_clock(deadline)
         current = self._registry.get(order.order_id) or order
         if not _may_be_sent(current) or self._is_unwanted(current):
             raise _OvertakenError
-        self._check_deadline(deadline)
         try:
-            async with asyncio.timeout(deadline - self._clock.monotonic()):
+            with TimeLimit(self._limits, self._time_left(deadline)):
                 sending = await self._registry.commit(lifecycle.intend(current, self._clock.now()))
         except TimeoutError:
             self._withdraw(current, "the intent was not durable within the deadline, so nothing was sent")
@@ -231,20 +224,21 @@ class Submission:
         return order.cancel_requested or self._registry.wanted_until(order.order_id) is None
 
     async def _check_clock(self, deadline: float) -> None:
-        """Refuse to place orders by a clock that is plainly wrong. Raises OrderNotSent."""
+        """Ask a clock that is plainly wrong once more: by such a one no order is placed. Raises OrderNotSent."""
         gateway = self._wire.gateway
-        if abs(gateway.clock_error or 0.0) > MAX_CLOCK_ERROR_SECONDS:
-            await self._wire.read(gateway.ping, deadline)  # the exchange's time may be old: ask again
+        await self._wire.read(gateway.ping, deadline)  # the exchange's time may be old
         error = gateway.clock_error or 0.0
         if abs(error) > MAX_CLOCK_ERROR_SECONDS:
             way = "ahead of" if error > 0 else "behind"
             message = f"this machine's clock is {abs(error):.0f} s {way} the exchange's; set it right first"
             raise OrderNotSent(message, reason="clock")
 
-    def _check_deadline(self, deadline: float) -> None:
+    def _time_left(self, deadline: float) -> float:
         """Raise OrderNotSent when it is too late: the price is stale, and the caller has gone."""
-        if self._clock.monotonic() >= deadline:
+        left = deadline - self._clock.monotonic()
+        if left <= 0:
             raise OrderNotSent("its deadline passed before it was sent", reason="deadline")
+        return left
 
     def _withdraw(self, before: Order, detail: str) -> None:
         """Take back an intent whose request did not leave; an earlier copy of the order may still be out."""

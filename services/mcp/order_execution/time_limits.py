@@ -22,8 +22,8 @@ class TimeLimit:
         with TimeLimit(self._line, 5.0):
             await something()
 
-    A cancellation from elsewhere passes through, also one that comes together with the limit's own. ``math.inf``
-    is no limit at all: only :meth:`expire` ends such a body. To be used once, and within a task.
+    A cancellation from elsewhere passes through, also one that comes together with the limit's own. With
+    ``math.inf`` seconds, only :meth:`expire` ends the body. To be used once, and within a task.
     """
 
     __slots__ = ("_before", "_line", "_seconds", "_task", "_timer", "expired", "when")
@@ -48,13 +48,12 @@ class TimeLimit:
             raise RuntimeError("a time limit can be used only within a task")
         self._task = task
         self._before = task.cancelling()
-        if self._seconds != math.inf:
-            loop = asyncio.get_running_loop()
-            self.when = loop.time() + self._seconds
-            if self._seconds <= 0:
-                self._timer = loop.call_soon(self.expire)  # the body runs until it waits for the first time
-            elif not self._line.join(self, loop):
-                self._timer = loop.call_at(self.when, self.expire)
+        loop = asyncio.get_running_loop()
+        self.when = loop.time() + self._seconds
+        if self._seconds <= 0:
+            self._timer = loop.call_soon(self.expire)  # the body runs until it waits for the first time
+        elif not self._line.join(self, loop):
+            self._timer = loop.call_at(self.when, self.expire)
         return self
 
     def __exit__(
@@ -68,6 +67,11 @@ class TimeLimit:
                 self._timer.cancel()
         elif task is not None and task.uncancel() <= (self._before or 0) and kind is asyncio.CancelledError:
             raise TimeoutError from error  # nobody else wants the task cancelled
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the body runs, be it only to its end after a cancellation."""
+        return self._task is not None
 
     def expire(self) -> None:
         """End the body now, if it runs."""
@@ -124,6 +128,13 @@ class LimitLine:
         """Give up the place, if it has one."""
         self._limits.pop(limit, None)
 
+    def expire_all(self) -> list[TimeLimit]:
+        """End every body now whose limit is in the line, and give these limits back."""
+        ended = list(self._limits)
+        for limit in ended:
+            limit.expire()
+        return ended
+
     def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -139,8 +150,9 @@ class LimitLine:
             for limit in list(takewhile(lambda item: item.when <= now, limits)):
                 limit.expire()
         finally:
-            if limits:
-                self._set_timer(loop, next(iter(limits)).when)
+            first = next(iter(limits), None)
+            if first is not None and first.when != math.inf:
+                self._set_timer(loop, first.when)
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nobody waits in the loop that it was used in before; that one may be closed."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from .circuit_breaker import CircuitBreaker, Permit
 from .clock import Clock
@@ -28,10 +28,12 @@ from .gateways.base import (
 from .metrics import Metrics
 from .models import OrderRequest
 from .rate_limit import RateLimiter
+from .time_limits import LimitLine, TimeLimit
 
 _logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
+Q = TypeVar("Q")
 WriteOutcome = Accepted | Rejected | NotSent | Unknown
 
 
@@ -41,13 +43,6 @@ class Lane(StrEnum):
     SUBMIT = "submit"
     CANCEL = "cancel"
     QUERY = "query"
-
-
-class BeforeSend(Protocol):
-    """What is to happen last thing before a request leaves; whatever it raises stops the request."""
-
-    async def __call__(self) -> None:
-        """Prepare, durably."""
 
 
 class Wire:
@@ -69,14 +64,30 @@ class Wire:
         self._limiter = limiter
         self._metrics = metrics
         self._timeout = timeout
+        self._limits = LimitLine()
 
-    async def submit(self, request: OrderRequest, deadline: float, before_send: BeforeSend) -> WriteOutcome:
-        """Send an order once. Raises CircuitOpen when the breaker refuses, and what ``before_send`` raises."""
-        return await self._write(Lane.SUBMIT, lambda: self.gateway.submit(request), deadline, before_send)
+    async def leave(self, lane: Lane, deadline: float) -> Permit | NotSent:
+        """Wait until a write may leave in this lane; its permit is to be used, or given back (``neutral``).
+
+        NotSent where our own rate limit outlasts the deadline. Raises CircuitOpen when the breaker refuses.
+        """
+        breaker = self.breakers[lane]
+        breaker.check()  # a refused request shall not use up the rate of others
+        if not self._limiter.take(lane) and not await self._limiter.acquire(lane, deadline):
+            return NotSent(ErrorCategory.RATE_LIMITED, "our own rate limit outlasts the deadline")
+        permit = breaker.acquire()
+        return await self._probe(lane, permit) if permit.is_probe else permit
+
+    def submit(self, request: OrderRequest, permit: Permit) -> Awaitable[WriteOutcome]:
+        """Send an order once, by leave of the lane SUBMIT."""
+        return self._write(Lane.SUBMIT, permit, self.gateway.submit, request)
 
     async def cancel(self, ref: OrderRef, deadline: float) -> WriteOutcome:
         """Ask for a cancel once. Raises CircuitOpen when the breaker refuses."""
-        return await self._write(Lane.CANCEL, lambda: self.gateway.cancel(ref), deadline, None)
+        permit = await self.leave(Lane.CANCEL, deadline)
+        if isinstance(permit, NotSent):
+            return permit
+        return await self._write(Lane.CANCEL, permit, self.gateway.cancel, ref)
 
     async def query(self, ref: OrderRef, deadline: float) -> Found | NotFound | Unavailable:
         """Look one order up."""
@@ -84,7 +95,7 @@ class Wire:
 
     async def read(self, call: Callable[[], Awaitable[R]], deadline: float) -> R | Unavailable:
         """Make one read; whatever is no answer is Unavailable."""
-        if not await self._limiter.acquire(Lane.QUERY, deadline):
+        if not self._limiter.take(Lane.QUERY) and not await self._limiter.acquire(Lane.QUERY, deadline):
             return Unavailable(ErrorCategory.RATE_LIMITED, "our own rate limit outlasts the deadline")
         try:
             permit = self.breakers[Lane.QUERY].acquire()
@@ -92,7 +103,7 @@ class Wire:
             return Unavailable(ErrorCategory.CIRCUIT_OPEN, str(error), error.retry_after)
         answer: R | Unavailable
         try:
-            async with asyncio.timeout(self._timeout):
+            with TimeLimit(self._limits, self._timeout):
                 answer = await call()
         except asyncio.CancelledError:
             permit.neutral()
@@ -109,26 +120,12 @@ class Wire:
         return answer
 
     async def _write(
-        self,
-        lane: Lane,
-        send: Callable[[], Awaitable[WriteOutcome]],
-        deadline: float,
-        before_send: BeforeSend | None,
+        self, lane: Lane, permit: Permit, send: Callable[[Q], Awaitable[WriteOutcome]], what: Q
     ) -> WriteOutcome:
-        self.breakers[lane].check()  # a refused request shall not use up the rate of others
-        if not await self._limiter.acquire(lane, deadline):
-            return NotSent(ErrorCategory.RATE_LIMITED, "our own rate limit outlasts the deadline")
-        permit = await self._permit(lane)
-        try:
-            if before_send is not None:
-                await before_send()
-        except BaseException:
-            permit.neutral()
-            raise
         outcome: WriteOutcome
         try:
-            async with asyncio.timeout(self._timeout):
-                outcome = await send()
+            with TimeLimit(self._limits, self._timeout):
+                outcome = await send(what)
         except asyncio.CancelledError:
             permit.neutral()
             raise
@@ -141,15 +138,14 @@ class Wire:
         self._account(lane, permit, outcome)
         return outcome
 
-    async def _permit(self, lane: Lane) -> Permit:
-        """Acquire a permit; a half-open breaker is probed by a read, never by a live order."""
+    async def _probe(self, lane: Lane, permit: Permit) -> Permit:
+        """Probe a half-open breaker by reads, never by a live order, until it gives an ordinary permit."""
         breaker = self.breakers[lane]
-        permit = breaker.acquire()
         probes = 0
         while permit.is_probe:
             probes += 1
             try:
-                async with asyncio.timeout(self._timeout):
+                with TimeLimit(self._limits, self._timeout):
                     problem = await self.gateway.ping()
             except asyncio.CancelledError:
                 permit.neutral()
@@ -170,20 +166,20 @@ class Wire:
 
     def _account(self, lane: Lane, permit: Permit, outcome: object) -> None:
         """Tell breaker, limiter and metrics what an attempt came to."""
-        category = getattr(outcome, "category", None)
-        if category is None:
+        if not isinstance(outcome, (NotSent, Unknown, Unavailable)):
             permit.success()
-        elif getattr(outcome, "local", False):
+            self._metrics.attempted(lane, type(outcome).__name__.lower(), "none")
+            return
+        if not isinstance(outcome, Unknown) and outcome.local:
             permit.neutral()
-        elif category is ErrorCategory.RATE_LIMITED:
+        elif outcome.category is ErrorCategory.RATE_LIMITED:
             # A throttled exchange is alive; slowing down is the limiter's work, not the breaker's.
             permit.neutral()
-            retry_after = getattr(outcome, "retry_after", None)
-            if retry_after is not None:
-                self._limiter.penalise(retry_after)
+            if outcome.retry_after is not None:
+                self._limiter.penalise(outcome.retry_after)
         else:
             permit.failure()
-        self._metrics.attempted(lane, type(outcome).__name__.lower(), category or "none")
+        self._metrics.attempted(lane, type(outcome).__name__.lower(), outcome.category)
 
 
 _MAX_PROBES = 100

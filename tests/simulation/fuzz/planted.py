@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from services.mcp.order_execution.core import Core
 from services.mcp.order_execution.models import EventKind, Order, OrderEvent, OrderState
 from services.mcp.order_execution.reliable_executor import ReliableOrderExecutor
 from services.mcp.order_execution.submission import Submission
+from services.mcp.order_execution.time_limits import TimeLimit
 
 Change = tuple[Any, str, Any]
 BUGS: dict[str, Callable[[], Iterable[Change]]] = {}
@@ -42,8 +43,7 @@ def planted(name: str) -> Iterator[None]:
 
 @bug("the intent may take as long as the disk likes")
 def _no_deadline_for_the_intent() -> Iterable[Change]:
-    patient = SimpleNamespace(timeout=lambda _: asyncio.timeout(None), CancelledError=asyncio.CancelledError)
-    yield submission, "asyncio", patient
+    yield submission, "TimeLimit", lambda line, _: TimeLimit(line, math.inf)
 
 
 @bug("the disk may take as long as it likes to say whether an order is known")
