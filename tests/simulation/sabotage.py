@@ -98,7 +98,7 @@ def _new_id() -> Iterable[Change]:
 
     def renamed(order: Order) -> object:
         request = request_of(order)
-        if order.state is OrderState.UNKNOWN:
+        if order.attempts > 1:
             return replace(request, client_order_id=f"{request.client_order_id}-{order.attempts}")
         return request
 

@@ -231,10 +231,12 @@ async def test_an_order_is_wanted_as_long_as_any_caller_waits_for_it(b: Bench) -
     assert b.registry.wanted_until("o1") == 9.0
     b.registry.unwant("o1", 9.0)
     assert b.registry.wanted_until("o1") == 5.0
+    assert b.registry.is_wanted("o1")
     b.registry.unwant("o1", 7.0)
     b.registry.unwant("o1", 5.0)
     b.registry.unwant("o1", 5.0)
     assert b.registry.wanted_until("o1") is None
+    assert not b.registry.is_wanted("o1")
 
 
 @story

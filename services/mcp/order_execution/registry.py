@@ -83,7 +83,7 @@ class OrderRegistry:
         self._wanted: dict[str, list[float]] = {}
         self._listeners: list[Listener] = []
         self._subscriptions: list[Subscription] = []
-        self._untold: dict[str, deque[_Untold]] = {}
+        self._untold: dict[str, list[_Untold]] = {}
         """Events of orders of which one is still being made durable: nobody hears a later one before it."""
         self._closed = False
         self._suspended = False
@@ -144,11 +144,15 @@ class OrderRegistry:
         """
         if self._suspended:
             raise JournalUnavailable("the journal is being opened anew")
-        before = self.get(event.order_id)
-        self._note_unwritten(event.order_id)
-        self._keep(event.order)
+        order_id = event.order.order_id
+        self._note_unwritten(order_id)
+        before = self._keep(event.order)
         untold = _Untold(event)
-        self._untold.setdefault(event.order_id, deque()).append(untold)
+        waiting = self._untold.get(order_id)
+        if waiting is None:
+            self._untold[order_id] = [untold]
+        else:
+            waiting.append(untold)
         try:
             await self._journal.commit(event)
         except asyncio.CancelledError:
@@ -160,22 +164,24 @@ class OrderRegistry:
             undone = self._undo(event.order, before)
             self._tell(untold, undone=undone)
             if undone and before is None:
-                self._refused.add(event.order_id)
+                self._refused.add(order_id)
             raise
         self._tell(untold)
         return event.order
 
     def record(self, event: OrderEvent) -> Order:
         """Apply an event whose durability may ride behind."""
-        self._note_unwritten(event.order_id)
+        order_id = event.order.order_id
+        self._note_unwritten(order_id)
         if not self._suspended:
             self._journal.enqueue(event)
         self._keep(event.order)
-        if event.order_id in self._untold:
-            self._untold[event.order_id].append(_Untold(event, ready=True))
-            self._wake(event.order_id)
-        else:
+        waiting = self._untold.get(order_id)
+        if waiting is None:
             self._publish(event)
+        else:
+            waiting.append(_Untold(event, ready=True))
+            self._wake(order_id)
         return event.order
 
     def _note_unwritten(self, order_id: str) -> None:
@@ -189,12 +195,15 @@ class OrderRegistry:
         self._unwritten.move_to_end(order_id)
 
     def _forget_written(self, changes: int) -> None:
-        while self._unwritten:
-            order_id, number = next(iter(self._unwritten.items()))
+        written = []
+        for order_id, number in self._unwritten.items():
             if number > changes:
-                return
+                break
+            written.append(order_id)
+        for order_id in written:
             del self._unwritten[order_id]
-        self._refused.clear()
+        if not self._unwritten:
+            self._refused.clear()
 
     def record_all(self, events: Iterable[OrderEvent]) -> None:
         """Apply several events in their order."""
@@ -230,16 +239,21 @@ class OrderRegistry:
         """Orders that the journal may not hold as they are: all unsettled ones, and those that changed lately."""
         return self._unwritten.keys() | self._live.keys() | self._unsettled.keys()
 
-    def _keep(self, order: Order) -> None:
+    def _keep(self, order: Order) -> Order | None:
+        """Hold an order as it is now, and give back what was held of it."""
         order_id = order.order_id
-        self._drop(order_id)
-        if order.is_settled:
+        before = self._drop(order_id)
+        if not order.state.is_final:
+            self._live[order_id] = order
+        elif not order.is_settled:
+            self._unsettled[order_id] = order
+        else:
             self._finished[order_id] = order
             self._evict()
-            return
-        (self._unsettled if order.state.is_final else self._live)[order_id] = order
+            return before
         if order.exchange_order_id is not None:
             self._by_exchange_id[order.exchange_order_id] = order_id
+        return before
 
     def _evict(self) -> None:
         """Forget the oldest settled orders, which the journal knows; never what it may not have written."""
@@ -249,11 +263,16 @@ class OrderRegistry:
                 return
             del self._finished[oldest]
 
-    def _drop(self, order_id: str) -> None:
-        for orders in (self._live, self._unsettled, self._finished):
-            known = orders.pop(order_id, None)
-            if known is not None and known.exchange_order_id is not None:
-                self._by_exchange_id.pop(known.exchange_order_id, None)
+    def _drop(self, order_id: str) -> Order | None:
+        """Let go of an order, which is held in one place."""
+        known = (
+            self._live.pop(order_id, None)
+            or self._finished.pop(order_id, None)
+            or self._unsettled.pop(order_id, None)
+        )
+        if known is not None and known.exchange_order_id is not None:
+            self._by_exchange_id.pop(known.exchange_order_id, None)
+        return known
 
     def _undo(self, refused: Order, before: Order | None) -> bool:
         if self.get(refused.order_id) is not refused:
@@ -289,13 +308,13 @@ class OrderRegistry:
 
     def _tell(self, untold: _Untold, *, undone: bool = False) -> None:
         """Publish an event that was being made durable, or drop it, and the later ones that waited for it."""
-        order_id = untold.event.order_id
+        order_id = untold.event.order.order_id
         waiting = self._untold[order_id]
         untold.ready = True
         if undone:
             waiting.remove(untold)
         while waiting and waiting[0].ready:
-            self._publish(waiting.popleft().event)
+            self._publish(waiting.pop(0).event)
         if not waiting:
             del self._untold[order_id]
 
@@ -309,8 +328,8 @@ class OrderRegistry:
             for subscription in self._subscriptions:
                 subscription.push(event)
             self._subscriptions = [item for item in self._subscriptions if not item.closed]
-        if event.order_id in self._waiters:
-            self._wake(event.order_id, event.order)
+        if event.order.order_id in self._waiters:
+            self._wake(event.order.order_id, event.order)
 
     def _wake(self, order_id: str, order: Order | None = None) -> None:
         for waiter in self._waiters.pop(order_id, ()):
@@ -363,6 +382,10 @@ class OrderRegistry:
             deadlines.remove(deadline)
         if not deadlines:
             self._wanted.pop(order_id, None)
+
+    def is_wanted(self, order_id: str) -> bool:
+        """Whether any caller waits for this order to be placed."""
+        return order_id in self._wanted
 
     def wanted_until(self, order_id: str) -> float | None:
         """The latest deadline of any caller that waits for this order to be placed; None without one."""

@@ -157,7 +157,8 @@ class RetryBudget:
 
     def success(self) -> None:
         """Give back what a success earns, up to the capacity."""
-        self._tokens = min(self._capacity, self._tokens + self._per_success)
+        if self._tokens < self._capacity:
+            self._tokens = min(self._capacity, self._tokens + self._per_success)
 
 
 OnRetry = Callable[[int, float, Retryable], None]

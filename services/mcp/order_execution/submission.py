@@ -121,7 +121,7 @@ class Submission:
         order_id = order.order_id
         try:
             await run_with_retry(
-                lambda: self.attempt(self._registry.get(order_id) or order, deadline),
+                lambda: self.attempt(order, deadline),
                 self.policy,
                 self.budget,
                 deadline,
@@ -174,7 +174,7 @@ class Submission:
             raise
         started = self._clock.monotonic()
         try:
-            outcome = await self._wire.submit(lifecycle.request_of(order), permit)
+            outcome = await self._wire.submit(lifecycle.request_of(sending), permit)
         except asyncio.CancelledError:
             doubt = Doubt(self._clock.monotonic(), ErrorCategory.CANCELLED, began=started)
             self._doubt(sending, doubt, "the caller was cancelled")
@@ -221,7 +221,7 @@ class Submission:
         """Whether it was cancelled, or all its callers have gone, while it waited for its turn."""
         if order.state.is_final:
             return False  # what cancelled an earlier start does not concern this one
-        return order.cancel_requested or self._registry.wanted_until(order.order_id) is None
+        return order.cancel_requested or not self._registry.is_wanted(order.order_id)
 
     async def _check_clock(self, deadline: float) -> None:
         """Ask a clock that is plainly wrong once more: by such a one no order is placed. Raises OrderNotSent."""
@@ -253,7 +253,6 @@ class Submission:
 
     def _take(self, sending: Order, outcome: Accepted | Rejected | NotSent | Unknown, started: float) -> Order:
         """Record the outcome of an attempt. ``sending`` may have moved on meanwhile: a stream may be faster."""
-        now = self._clock.now()
         current = self._registry.get(sending.order_id) or sending
         if not current.state.is_unresolved:
             if isinstance(outcome, Accepted) and current.exchange_order_id not in (None, outcome.exchange_order_id):
@@ -261,6 +260,7 @@ class Submission:
             return current
         if isinstance(outcome, Accepted):
             return self._accept(current, outcome, started)
+        now = self._clock.now()
         if isinstance(outcome, NotSent):
             left = self._registry.record(lifecycle.not_sent(current, now, f"{outcome.category}: {outcome.message}"))
             if left.state.is_final:

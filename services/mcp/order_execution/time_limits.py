@@ -43,12 +43,12 @@ class TimeLimit:
     def __enter__(self) -> Self:
         if self._before is not None:
             raise RuntimeError("a time limit can be used only once")
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a time limit can be used only within a task")
         self._task = task
         self._before = task.cancelling()
-        loop = asyncio.get_running_loop()
         self.when = loop.time() + self._seconds
         if self._seconds <= 0:
             self._timer = loop.call_soon(self.expire)  # the body runs until it waits for the first time
