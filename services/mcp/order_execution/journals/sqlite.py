@@ -228,7 +228,7 @@ class SQLiteJournal(Journal):
         """
         if self._phase is not _Phase.OPEN or self._lock is None or self._writer is None:
             return False
-        if self._home is None or not _is_here(*self._home):
+        if not self._is_at_home():
             return False
         if order_id in self._ours:
             self._ours.discard(order_id)  # asked right after the intent had become durable; it holds for one send
@@ -383,10 +383,17 @@ class SQLiteJournal(Journal):
     def _require_open(self) -> None:
         if self._phase is not _Phase.OPEN:
             raise JournalError(f"the journal {self._path} is not open")
-        if self._home is None or not _is_here(*self._home):
+        if not self._is_at_home():
             raise JournalError(
                 f"the journal {self._path} was opened in another event loop or process; open one there"
             )
+
+    def _is_at_home(self) -> bool:
+        """Whether this is the loop, and the process, in which the journal was opened."""
+        try:
+            return self._home == (asyncio.get_running_loop(), os.getpid())
+        except RuntimeError:
+            return False
 
     def _require_writer(self) -> SQLiteWriter:
         if self.read_only:
@@ -411,14 +418,6 @@ async def _close_thread(owner: SQLiteReader | SQLiteWriter) -> None:
         await owner.close()
     if not owner.stop(_JOIN_SECONDS):
         raise TimeoutError
-
-
-def _is_here(loop: asyncio.AbstractEventLoop, process: int) -> bool:
-    """Whether this is the process and the loop."""
-    try:
-        return os.getpid() == process and asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
 
 
 def _resolved(path: Path) -> Path:

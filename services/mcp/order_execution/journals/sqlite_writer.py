@@ -334,14 +334,14 @@ class SQLiteWriter:
             return (
                 clean_text(order.order_id),
                 order.version,
-                order.state.value,
+                order.state._value_,
                 int(order.is_settled),
                 None if exchange_order_id is None else clean_text(exchange_order_id),
                 clean_text(order.symbol),
                 to_micros(order.created_at),
                 at if order.updated_at is event.at else to_micros(order.updated_at),
                 encode_order(order).decode(),
-                event.kind.value,
+                event.kind._value_,
                 at,
                 encode_event(event).decode(),
             )
