@@ -42,6 +42,7 @@ _KEYS: Final = (
 _KNOWN_KEYS: Final = frozenset(_KEYS)
 _TYPES: Final = {kind.value: kind for kind in OrderType} | {"stop": OrderType.STOP_MARKET}
 _SIDES: Final = {side.value: side for side in Side}
+_USUAL_TIME: Final = TimeInForce.GTC
 _PRICED: Final = (OrderType.LIMIT, OrderType.STOP_LIMIT)
 _STOPS: Final = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
 
@@ -210,7 +211,7 @@ def _price(field: str, value: Any, kind: OrderType, *, needed: bool) -> Decimal 
 
 def _time_in_force(value: Any, kind: OrderType) -> TimeInForce:
     if value is None:
-        return TimeInForce.GTC
+        return _USUAL_TIME
     try:
         chosen = TimeInForce(value.upper() if isinstance(value, str) else value)
     except ValueError:
