@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from . import lifecycle
 from .clock import Clock
@@ -38,6 +39,8 @@ DOUBTFUL_ON_RESEND = frozenset({"insufficient_funds"})
 """Refusals that, on a second copy of an order, suggest that the first one landed."""
 LOOKED_UP_FIRST = frozenset({"duplicate_order"})
 """Refusals of an order that equals another one, maybe a copy of itself that somebody on the way sent twice."""
+_WAITING: Final = frozenset({OrderState.PENDING, OrderState.UNKNOWN})
+_UNDECIDED: Final = frozenset({OrderState.PENDING, OrderState.SENDING, OrderState.UNKNOWN})
 
 
 @dataclass(slots=True)
@@ -322,17 +325,19 @@ class _OvertakenError(Exception):
 
 def _may_be_sent(order: Order) -> bool:
     """Whether the order still waits to be sent: new, provably not sent, unknown, or free to start afresh."""
-    return order.state in (OrderState.PENDING, OrderState.UNKNOWN) or (order.state.is_final and order.restartable)
+    return order.state in _WAITING or (order.state.is_final and order.restartable)
 
 
 def _is_decided(order: Order) -> bool:
-    return not order.state.is_unresolved and order.state is not OrderState.PENDING
+    return order.state not in _UNDECIDED
 
 
 def verdict(order: Order) -> Order:
     """Give back a placed order, whatever became of it; raise what one that was not placed means to its caller."""
-    if order.state is OrderState.PENDING or order.state.is_unresolved:
+    if order.state in _UNDECIDED:
         raise OrderUnresolved(order.order_id, f"it is {order.state.value}")
+    if not order.state.is_final:
+        return order
     if order.state is OrderState.REJECTED and order.exchange_order_id is None:
         raise OrderRejected(order.order_id, order.reason or "no reason given")
     if order.state is OrderState.CANCELED and order.exchange_order_id is None:

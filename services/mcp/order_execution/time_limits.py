@@ -49,11 +49,15 @@ class TimeLimit:
             raise RuntimeError("a time limit can be used only within a task")
         self._task = task
         self._before = task.cancelling()
-        self.when = loop.time() + self._seconds
+        line = self._line
+        self.when = when = loop.time() + self._seconds
         if self._seconds <= 0:
             self._timer = loop.call_soon(self.expire)  # the body runs until it waits for the first time
-        elif not self._line.join(self, loop):
-            self._timer = loop.call_at(self.when, self.expire)
+        elif when >= line.until and when >= line.rings_at and loop is line.loop:
+            line.limits[self] = None  # what join() comes to, nearly always
+            line.until = when
+        elif not line.join(self, loop):
+            self._timer = loop.call_at(when, self.expire)
         return self
 
     def __exit__(
@@ -62,7 +66,7 @@ class TimeLimit:
         task, self._task = self._task, None
         if not self.expired:
             if self._timer is None:
-                self._line.leave(self)
+                del self._line.limits[self]
             else:
                 self._timer.cancel()
         elif task is not None and task.uncancel() <= (self._before or 0) and kind is asyncio.CancelledError:
@@ -79,8 +83,9 @@ class TimeLimit:
         if task is None or self.expired:
             return
         self.expired = True
-        self._line.leave(self)
-        if self._timer is not None:
+        if self._timer is None:
+            del self._line.limits[self]
+        else:
             self._timer.cancel()
         task.cancel()
 
@@ -92,45 +97,42 @@ class LimitLine:
     no less right. So a line is for limits that are equally long, nearly always.
     """
 
-    __slots__ = ("_limits", "_loop", "_rings_at", "_timer", "_until")
+    __slots__ = ("_timer", "limits", "loop", "rings_at", "until")
 
     def __init__(self) -> None:
-        self._limits: dict[TimeLimit, None] = {}  # a queue that everybody can leave, and leaves no gap in
-        self._until = -math.inf
+        self.limits: dict[TimeLimit, None] = {}
+        """A queue that whoever stands in it can leave. This and what follows are the limits' own business."""
+        self.until = -math.inf
         """No limit in the line has a later time."""
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
         """Stays set when the line is empty, since the next limit comes soon; at worst it rings once for nobody."""
-        self._rings_at = math.inf
+        self.rings_at = math.inf
         """The timer's time: never after the first limit's."""
 
     def __len__(self) -> int:
-        return len(self._limits)
+        return len(self.limits)
 
     def join(self, limit: TimeLimit, loop: asyncio.AbstractEventLoop) -> bool:
         """Take the last place; False where the limit does not belong there."""
-        limits, when = self._limits, limit.when
-        if loop is not self._loop:
+        limits, when = self.limits, limit.when
+        if loop is not self.loop:
             if limits:
                 return False
             self._move(loop)
-        if when < self._until and limits:
-            self._until = next(reversed(limits)).when  # later ones may have left
-            if when < self._until:
+        if when < self.until and limits:
+            self.until = next(reversed(limits)).when  # later ones may have left
+            if when < self.until:
                 return False
-        if when < self._rings_at:
+        if when < self.rings_at:
             self._set_timer(loop, when)
         limits[limit] = None
-        self._until = when
+        self.until = when
         return True
-
-    def leave(self, limit: TimeLimit) -> None:
-        """Give up the place, if it has one."""
-        self._limits.pop(limit, None)
 
     def expire_all(self) -> list[TimeLimit]:
         """End every body now whose limit is in the line, and give these limits back."""
-        ended = list(self._limits)
+        ended = list(self.limits)
         for limit in ended:
             limit.expire()
         return ended
@@ -139,13 +141,13 @@ class LimitLine:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(when, self._ring)
-        self._rings_at = when
+        self.rings_at = when
 
     def _ring(self) -> None:
         """End every body whose time has come, and wait for the next."""
-        loop, limits = asyncio.get_running_loop(), self._limits
-        now = max(self._rings_at, loop.time())  # a loop's timers may ring early, by its clock's resolution
-        self._timer, self._rings_at = None, math.inf
+        loop, limits = asyncio.get_running_loop(), self.limits
+        now = max(self.rings_at, loop.time())  # a loop's timers may ring early, by its clock's resolution
+        self._timer, self.rings_at = None, math.inf
         try:
             for limit in list(takewhile(lambda item: item.when <= now, limits)):
                 limit.expire()
@@ -158,5 +160,5 @@ class LimitLine:
         """Nobody waits in the loop that it was used in before; that one may be closed."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._rings_at = None, math.inf
-        self._loop = loop
+        self._timer, self.rings_at = None, math.inf
+        self.loop = loop
