@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.mcp.order_execution import OrderNotFound, OrderState
+from services.mcp.order_execution import OrderNotFound, OrderState, OrderUnresolved
 from services.mcp.order_execution.repairs import RegistryRepairs
 from tests.worlds import ORDER, World, scenario
 
@@ -77,10 +77,12 @@ async def test_an_unresolved_order_is_looked_for_at_once(w: World) -> None:
     """A reconciliation need not wait for the resolver's next turn, and nothing is sent for it."""
     w.exchange.script.append("placed, hang")
     repairs = await repairs_of(w)
-    w.background(w.bot.execute_order(MINE))
+    call = asyncio.ensure_future(w.bot.execute_order(MINE))
     await asyncio.sleep(1)
     w.exchange.down = "503"
     await asyncio.sleep(200)
+    with pytest.raises(OrderUnresolved):
+        await call
     order = repairs.current("mine")
     assert order is not None
     assert order.state is OrderState.UNKNOWN
