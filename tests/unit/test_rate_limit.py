@@ -523,3 +523,22 @@ def test_limits_out_of_range_are_refused_by_name(field: str, values: dict[str, A
     with pytest.raises(ConfigurationError) as caught:
         limiter(**values)
     assert caught.value.field == f"gateway.{field}"
+
+
+def test_what_is_to_be_had_at_once_is_taken_without_waiting() -> None:
+    """And nobody is overtaken by that: neither those who wait, nor the exchange's Retry-After."""
+
+    async def main() -> None:
+        assert all(limiter().take("submit") for _ in range(100))
+        limits = limiter(submit=(1.0, 2))
+        assert [limits.take("submit") for _ in range(3)] == [True, True, False]
+        waiting = asyncio.ensure_future(leave(limits, "submit"))
+        await asyncio.sleep(0)
+        assert not limits.take("submit")
+        assert await waiting == pytest.approx(1.0)
+        limits.penalise(10)
+        assert not limits.take("cancel")
+        await asyncio.sleep(10)
+        assert limits.take("cancel")
+
+    run_virtual(main)
