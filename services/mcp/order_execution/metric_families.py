@@ -4,8 +4,9 @@ They stand beside prometheus_client's own, whose every update is a handful of ca
 way. What a scrape shows is the same, sample by sample; a test holds the two against each other. One thing they
 do not take part in is prometheus_client's multi-process mode, in which many processes share one scrape.
 
-Any thread may update and any may scrape. Each family has a lock, as adding to a number is a reading and a writing
-between which another thread may come; nothing that waits is done while it is held.
+Any thread may update and any may scrape. Adding to a number is a reading and a writing, between which another
+thread may come: so counters count by one call into C, which none can come between, and histograms under a lock.
+New series and scrapes take the lock too; nothing that waits is done while it is held.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import count
 from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
@@ -94,46 +96,73 @@ class Family(ABC, Generic[V]):
         """What a scrape shows of one value; with ``dated``, since when it counts."""
 
 
-class _Numbers(Family[float]):
-    """One number for each combination."""
+class _Count:
+    """A number that grows by one, for any thread without a lock: ``next`` of itertools.count is one call into C."""
 
-    def _new(self) -> float:
-        return 0.0
+    __slots__ = ("_looks", "_more", "one_more")
 
-    def _copy(self, value: float) -> float:
-        return value
+    def __init__(self, more: int = 0) -> None:
+        self.one_more = count().__next__
+        self._looks = 0
+        self._more = more
+
+    def add(self, amount: int) -> None:
+        """Let it grow by several, under the lock."""
+        self._more += amount
+
+    def read(self) -> int:
+        """What it stands at, under the lock. Looking makes the count grow as well: that is taken off again."""
+        counted = self.one_more() - self._looks
+        self._looks += 1
+        return counted + self._more
 
 
-class Counters(_Numbers):
+class Counters(Family[_Count]):
     """Numbers that only grow. ``_total`` is added to their name."""
 
     kind = "counter"
 
-    def add(self, labels: Labels = (), amount: float = 1.0) -> None:
-        """Count one more, or several."""
-        with self._lock:
-            try:
-                self._values[labels] += amount
-            except KeyError:
-                self._values[self._begin(labels)] += amount
+    def add(self, labels: Labels = ()) -> None:
+        """Count one more."""
+        try:
+            self._values[labels].one_more()
+        except KeyError:
+            self.add_many(1, labels)
 
-    def _told(self, value: float, began: float, dated: bool) -> _Told:
-        yield "_total", {}, value
+    def add_many(self, amount: int, labels: Labels = ()) -> None:
+        """Count several more."""
+        with self._lock:
+            self._values[self._begin(labels)].add(amount)
+
+    def _new(self) -> _Count:
+        return _Count()
+
+    def _copy(self, value: _Count) -> _Count:
+        return _Count(value.read())
+
+    def _told(self, value: _Count, began: float, dated: bool) -> _Told:
+        yield "_total", {}, float(value.read())
         if dated:
             yield "_created", {}, began
 
 
-class Gauges(_Numbers):
+class Gauges(Family[float]):
     """Numbers that go up and down."""
 
     kind = "gauge"
 
     def set(self, value: float, labels: Labels = ()) -> None:
         """Say how things stand."""
-        with self._lock:
-            if labels not in self._values:
+        if labels not in self._values:
+            with self._lock:
                 labels = self._begin(labels)
-            self._values[labels] = float(value)
+        self._values[labels] = float(value)
+
+    def _new(self) -> float:
+        return 0.0
+
+    def _copy(self, value: float) -> float:
+        return value
 
     def _told(self, value: float, began: float, dated: bool) -> _Told:
         yield "", {}, value
@@ -178,8 +207,8 @@ class Histograms(Family[_Distribution]):
 
     def _told(self, value: _Distribution, began: float, dated: bool) -> _Told:
         seen = 0.0
-        for bound, count in zip((*self._bounds, inf), value.counts, strict=True):
-            seen += count
+        for bound, here in zip((*self._bounds, inf), value.counts, strict=True):
+            seen += here
             yield "_bucket", {"le": "+Inf" if bound == inf else repr(bound)}, seen
         yield "_count", {}, seen
         yield "_sum", {}, value.total

@@ -202,7 +202,7 @@ class Metrics:
         self._reconciliations.add()
         for discrepancy in report.details:
             self._discrepancies.add((discrepancy.kind,))
-        self._repaired.add(amount=report.repaired)
+        self._repaired.add_many(report.repaired)
         self._mismatch.set(report.mismatch_percentage)
         self._last_success.set(report.finished_at.timestamp())
 

@@ -249,7 +249,10 @@ def circuit_breaker_aware(
             permit = target.acquire()
 
             def end(error: BaseException | None) -> None:
-                _verdict(permit, error, counts)()
+                if error is None:
+                    permit.success()
+                else:
+                    _verdict(permit, error, counts)()
 
             return end
 
@@ -258,9 +261,7 @@ def circuit_breaker_aware(
     return decorate if function is None else decorate(function)
 
 
-def _verdict(permit: PermitLike, error: BaseException | None, counts: Errors) -> Callable[[], None]:
-    if error is None:
-        return permit.success
+def _verdict(permit: PermitLike, error: BaseException, counts: Errors) -> Callable[[], None]:
     if not isinstance(error, Exception) or isinstance(error, CircuitOpen):
         return permit.neutral
     if isinstance(error, counts):

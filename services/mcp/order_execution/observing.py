@@ -21,58 +21,77 @@ Begin = Callable[[tuple[Any, ...]], End | None]
 
 def observed(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     """Wrap a function so that an observer sees its calls; an observer that fails to begin is left out."""
-
-    def begin_safely(args: tuple[Any, ...]) -> End | None:
-        try:
-            return begin(args)
-        except Exception as error:  # noqa: BLE001 - an observer must not harm what it observes
-            _report(function, error)
-            return None
-
-    return wrapped(function, begin_safely)
+    return _around(function, begin, may_refuse=False)
 
 
 def wrapped(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     """Wrap a function: ``begin`` before each call (what it raises refuses the call), its answer after it."""
+    return _around(function, begin, may_refuse=True)
 
-    def finish(end: End, error: BaseException | None) -> None:
+
+def _around(function: Callable[..., Any], begin: Begin, *, may_refuse: bool) -> Callable[..., Any]:
+    # Each wrapper does all there is to do itself: a helper would be one more call at every call.
+    if inspect.iscoroutinefunction(function):
+        return _around_async(cast("Callable[..., Awaitable[Any]]", function), begin, may_refuse=may_refuse)
+    return _around_sync(function, begin, may_refuse=may_refuse)
+
+
+def _around_async(
+    function: Callable[..., Awaitable[Any]], begin: Begin, *, may_refuse: bool
+) -> Callable[..., Awaitable[Any]]:
+    @wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
         try:
-            end(error)
+            end = begin(args)
+        except Exception as failure:
+            if may_refuse:
+                raise
+            _report(function, failure)
+            end = None
+        if end is None:
+            return await function(*args, **kwargs)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            _finish(function, end, error)
+            raise
+        try:
+            end(None)
         except Exception as failure:  # noqa: BLE001 - an observer must not harm what it observes
             _report(function, failure)
+        return result
 
-    if inspect.iscoroutinefunction(function):
-        coroutine_function = cast("Callable[..., Awaitable[Any]]", function)
+    return call_async
 
-        @wraps(function)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            end = begin(args)
-            if end is None:
-                return await coroutine_function(*args, **kwargs)
-            try:
-                result = await coroutine_function(*args, **kwargs)
-            except BaseException as error:
-                finish(end, error)
-                raise
-            finish(end, None)
-            return result
 
-        return call_async
-
+def _around_sync(function: Callable[..., Any], begin: Begin, *, may_refuse: bool) -> Callable[..., Any]:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        end = begin(args)
+        try:
+            end = begin(args)
+        except Exception as failure:
+            if may_refuse:
+                raise
+            _report(function, failure)
+            end = None
         if end is None:
             return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            finish(end, error)
+            _finish(function, end, error)
             raise
-        finish(end, None)
+        _finish(function, end, None)
         return result
 
     return call
+
+
+def _finish(function: Callable[..., Any], end: End, error: BaseException | None) -> None:
+    try:
+        end(error)
+    except Exception as failure:  # noqa: BLE001 - an observer must not harm what it observes
+        _report(function, failure)
 
 
 def _report(function: Callable[..., Any], error: Exception) -> None:
