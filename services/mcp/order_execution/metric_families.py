@@ -46,7 +46,7 @@ class Family(ABC, Generic[V]):
     def __init__(self, name: str, about: str, labels: Labels = (), known: Iterable[Labels] = ()) -> None:
         self._name = name
         self._about = about
-        self._labels = labels
+        self._labelnames = labels  # called as in the library: docs/generate.py reads it from both
         self._lock = Lock()
         self._values: dict[Labels, V] = {}
         self._began: dict[Labels, float] = {}
@@ -68,7 +68,7 @@ class Family(ABC, Generic[V]):
         dated = _shows_created()
         (family,) = self.describe()
         for values, began, value in taken:
-            labels = dict(zip(self._labels, values, strict=True))
+            labels = dict(zip(self._labelnames, values, strict=True))
             for suffix, more, number in self._told(value, began, dated):
                 family.samples.append(Sample(self._name + suffix, {**labels, **more}, number))
         return [family]

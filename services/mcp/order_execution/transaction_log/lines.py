@@ -136,7 +136,7 @@ def _trade(fill: Fill) -> dict[str, Any]:
 
 
 def _number(value: Decimal) -> str:
-    """``plain_decimal`` at a third of its price: only an exponent makes the two notations differ."""
+    """``plain_decimal`` for less: only an exponent makes the two notations differ."""
     text = str(value)
     return plain_decimal(value) if "E" in text else text
 
