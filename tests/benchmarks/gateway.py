@@ -16,7 +16,6 @@ from typing import Final
 import aiohttp
 import orjson
 import yarl
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from services.mcp.order_execution.errors import ErrorCategory
 from services.mcp.order_execution.gateways.base import (
@@ -130,8 +129,7 @@ class HttpGateway(QuietGateway):
         super().__init__()
         self._url = yarl.URL(f"http://127.0.0.1:{port}/api/v3/order")
         self._secret = secret.encode()
-        headers = {"X-MBX-APIKEY": key, "Content-Type": "application/x-www-form-urlencoded"}
-        self._headers = CIMultiDictProxy(CIMultiDict(headers))
+        self._headers = {"X-MBX-APIKEY": key, "Content-Type": "application/x-www-form-urlencoded"}
         self._session: aiohttp.ClientSession | None = None
         self._markets: dict[str, Market] = {}
 
@@ -139,6 +137,7 @@ class HttpGateway(QuietGateway):
         """Make the session: no cookies are kept, and the executor sets the time limits."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
+            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         )
@@ -170,7 +169,7 @@ class HttpGateway(QuietGateway):
         signature = hmac.digest(self._secret, query.encode(), "sha256").hex()
         body = f"{query}&signature={signature}".encode()
         try:
-            async with self._session.post(self._url, data=body, headers=self._headers) as answer:
+            async with self._session.post(self._url, data=body, allow_redirects=False) as answer:
                 status, text = answer.status, await answer.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return NotSent(ErrorCategory.CONNECTION, type(error).__name__)
