@@ -78,6 +78,12 @@ async def test_everything_that_waits_shares_one_write(probe: Probe) -> None:
     assert probe.writer.waiting == 0
 
 
+async def test_what_one_turn_of_the_loop_brings_shares_one_write(probe: Probe) -> None:
+    """Though the thread is idle: it is woken once the turn is over."""
+    await asyncio.gather(*(probe.writer.append_waiting(intent(f"o-{number}")) for number in range(20)))
+    assert probe.asked() == ["INSERT INTO appending"]
+
+
 async def test_a_small_batch_is_one_statement(probe: Probe) -> None:
     """sqlite3 lets go of the interpreter once: for a statement that is its own transaction."""
     gate = probe.hold()

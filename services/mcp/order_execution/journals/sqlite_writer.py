@@ -184,7 +184,8 @@ class SQLiteWriter:
 
     def _put(self, entry: _Entry) -> asyncio.Future[bool]:
         """Queue an entry that somebody waits for."""
-        entry.future = future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        entry.future = future = loop.create_future()
         if not entry.is_marker:
             self._appended += 1
         self._incoming.append(entry)
@@ -192,7 +193,9 @@ class SQLiteWriter:
         # Appended before the flag is read; the thread clears it before it takes: none is left behind.
         if not self._drain_due:
             self._drain_due = True
-            self._thread.submit(self._drain_wanted_in_thread)
+            # At the end of this turn of the loop: whatever else it brings shares the durable write, and the thread
+            # does not wake to find the interpreter taken.
+            loop.call_soon(self._thread.submit, self._drain_wanted_in_thread)
         return future
 
     def _write_behind(self) -> None:
