@@ -15,6 +15,8 @@ from .exact import EXACT, is_multiple, total
 from .gateways.base import GatewayTraits, Market, Ticker
 from .models import ZERO, Order, OrderRequest, OrderType, Side, TimeInForce, plain_decimal
 
+_MARKET: Final = OrderType.MARKET
+_GTC: Final = TimeInForce.GTC
 MARKET_ORDER_MARGIN: Final = Decimal("0.01")
 """How far the price of a market order may move before it trades, in its estimated cost."""
 
@@ -231,4 +233,4 @@ class RiskGuard:
 
 def trades_at_once(request: OrderRequest | Order) -> bool:
     """Whether an order is expected to be final as soon as it is accepted."""
-    return request.type is OrderType.MARKET or request.time_in_force is not TimeInForce.GTC
+    return request.type is _MARKET or request.time_in_force is not _GTC

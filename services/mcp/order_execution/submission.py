@@ -29,7 +29,7 @@ from .models import Order, OrderState
 from .registry import OrderRegistry
 from .retry import Retryable, RetryBudget, RetryPolicy, run_with_retry
 from .time_limits import LimitLine, TimeLimit
-from .wire import Lane, Wire
+from .wire import SUBMIT, Wire
 
 _logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class Submission:
         it may not. On cancellation the order is left UNKNOWN, and somebody goes on resolving it.
         """
         self._switch.check(order.order_id)
-        permit = await self._wire.leave(Lane.SUBMIT, deadline)
+        permit = await self._wire.leave(SUBMIT, deadline)
         if isinstance(permit, NotSent):
             raise Retryable(permit.category, permit.message, permit.retry_after)
         try:

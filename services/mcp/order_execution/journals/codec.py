@@ -40,6 +40,7 @@ _NO_EVENT: Final = MappingProxyType(
     )
 )
 """The fields of ``OrderEvent.to_dict()`` in their order: one that is nothing is not written."""
+_GTC: Final = TimeInForce.GTC
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -71,7 +72,7 @@ def _order_values(order: Order) -> dict[str, object]:
         data["price"] = str(order.price)
     if order.stop_price is not None:
         data["stop_price"] = str(order.stop_price)
-    if order.time_in_force is not TimeInForce.GTC:
+    if order.time_in_force is not _GTC:
         data["time_in_force"] = order.time_in_force
     if order.exchange_order_id is not None:
         data["exchange_order_id"] = order.exchange_order_id

@@ -55,6 +55,12 @@ class _Phase(Enum):
     CLOSING = auto()
 
 
+# Every order comes past these: a member of an enumeration is looked up at the price of a call.
+_OPEN: Final = _Phase.OPEN
+_INTENT: Final = EventKind.INTENT
+_RESEND: Final = EventKind.RESEND
+
+
 class SQLiteJournal(Journal):
     """Orders and events in one SQLite file.
 
@@ -128,7 +134,7 @@ class SQLiteJournal(Journal):
         except BaseException:
             await self._shut_down()
             raise
-        self._phase = _Phase.OPEN
+        self._phase = _OPEN
         self._failed = None
 
     async def close(self) -> None:
@@ -153,7 +159,7 @@ class SQLiteJournal(Journal):
         After an unclean end an intent waits until a large file has been read through.
         """
         order_id, kind = event.order.order_id, event.kind
-        needs_space = kind is EventKind.INTENT or kind is EventKind.RESEND
+        needs_space = kind is _INTENT or kind is _RESEND
         if needs_space and self._checking is not None:
             await asyncio.wait({self._checking})
         writer = self._sound_writer(order_id)
@@ -226,7 +232,7 @@ class SQLiteJournal(Journal):
 
         False also when the file or its lock was removed or replaced; then no further order is accepted.
         """
-        if self._phase is not _Phase.OPEN or self._lock is None or self._writer is None:
+        if self._phase is not _OPEN or self._lock is None or self._writer is None:
             return False
         if not self._is_at_home():
             return False
@@ -282,7 +288,7 @@ class SQLiteJournal(Journal):
     def health(self) -> JournalHealth:
         """Where the journal stands now; any thread may ask."""
         writer = self._writer
-        if self._phase is not _Phase.OPEN:
+        if self._phase is not _OPEN:
             return JournalHealth(lag=0.0, failure=self._failed or "the journal is not open")
         if writer is None:
             return JournalHealth(lag=0.0)
@@ -293,7 +299,7 @@ class SQLiteJournal(Journal):
     def backlog(self) -> int | None:
         """The same without looking at a clock."""
         writer = self._writer
-        if self._phase is not _Phase.OPEN:
+        if self._phase is not _OPEN:
             return None
         if writer is None:
             return 0
@@ -381,7 +387,7 @@ class SQLiteJournal(Journal):
             self._writer = None
 
     def _require_open(self) -> None:
-        if self._phase is not _Phase.OPEN:
+        if self._phase is not _OPEN:
             raise JournalError(f"the journal {self._path} is not open")
         if not self._is_at_home():
             raise JournalError(
