@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from services.mcp.order_execution.journals.sqlite_batch import (
     ForeignEpochError,
     NotNextVersionError,
     Row,
+    _statement,
     append,
     prepare,
 )
@@ -179,6 +181,12 @@ def test_few_different_statements_are_used() -> None:
     assert len(asked) == 7
     assert max(values for _, values in asked) < 999
     connection.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, ROWS_MAX])
+def test_placeholders_have_no_numbers(size: int) -> None:
+    """Python 3.12.0 to 3.12.3 take numbered ones for names: a warning for each value of each statement."""
+    assert not re.findall(r"\?\d", _statement(size))
 
 
 def test_the_file_has_nothing_of_it(connection: sqlite3.Connection) -> None:

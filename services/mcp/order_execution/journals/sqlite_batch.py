@@ -13,7 +13,7 @@ from functools import cache
 from typing import Final
 
 ROWS_MAX: Final = 64
-"""Rows in one statement: 64 times 12 values are below the 999 that old versions of SQLite take."""
+"""Rows in one statement: 64 times 14 values are below the 999 that old versions of SQLite take."""
 
 Row = tuple[object, ...]
 """The values of ``COLUMNS``."""
@@ -95,10 +95,12 @@ def append(connection: sqlite3.Connection, rows: Sequence[Row], owner: str, epoc
     Raises NotNextVersionError, ForeignEpochError, sqlite3.Error.
     """
     size = 1 << (len(rows) - 1).bit_length()  # powers of two, so that few different statements are ever prepared
-    values: list[object] = [owner, epoch]
+    values: list[object] = []
+    written_by = (owner, epoch)
     for row in rows:
-        values.extend(row)
-    values.extend([None] * (len(COLUMNS) * (size - len(rows))))
+        values += row
+        values += written_by
+    values += [None] * ((len(COLUMNS) + len(written_by)) * (size - len(rows)))
     try:
         connection.execute(_statement(size), values)
     except sqlite3.IntegrityError as error:
@@ -113,9 +115,7 @@ def append(connection: sqlite3.Connection, rows: Sequence[Row], owner: str, epoc
 @cache
 def _statement(size: int) -> str:
     """One INSERT of so many rows; those whose ``order_id`` is NULL fill it up and are left out."""
-    width = len(COLUMNS)
-    lines = []
-    for number in range(size):
-        given = ", ".join(f"?{3 + number * width + column}" for column in range(width))
-        lines.append(f"({int(number == 0)}, {given}, ?1, ?2)")
+    # Plain question marks: numbered ones Python 3.12.0 to 3.12.3 take for names, and warn of each.
+    given = ", ".join("?" * (len(COLUMNS) + 2))
+    lines = [f"({int(number == 0)}, {given})" for number in range(size)]
     return _APPEND.format(rows=", ".join(lines))
