@@ -133,7 +133,7 @@ TOLD = seen(OrderState.FILLED, (fill(1, "1"),))
 
 def kept(order: Order) -> Mapping[str, Any]:
     """The values that the journal keeps of an order."""
-    return KeptOrder(encode_order(order)).values
+    return KeptOrder(encode_order(order), 0).values
 
 
 def test_what_plainly_agrees_is_told_from_the_journals_values() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from services.mcp.order_execution import reconciliation_run
 from services.mcp.order_execution.exchange_reading import Listing
+from services.mcp.order_execution.journals.codec import to_micros
 from services.mcp.order_execution.models import Discrepancy
 from services.mcp.order_execution.reconciliation_run import Run
 
@@ -25,17 +26,17 @@ def test_an_order_of_the_period_is_due_in_the_slice_of_its_creation() -> None:
     books = run()
     for begin in (NOON, NOON + HOUR):
         books.enter(begin, begin + HOUR, Listing())
-        assert books.is_due(NOON + HOUR, "o1") == (begin == NOON + HOUR)
-        assert books.is_due(NOON + HOUR - timedelta(microseconds=1), "o2") == (begin == NOON)
+        assert books.is_due(to_micros(NOON + HOUR), "o1") == (begin == NOON + HOUR)
+        assert books.is_due(to_micros(NOON + HOUR) - 1, "o2") == (begin == NOON)
 
 
 def test_an_older_order_is_due_once_where_it_is_met() -> None:
     """It has no slice of its own."""
     books = run()
     books.enter(NOON, NOON + HOUR, Listing())
-    assert books.is_due(NOON - HOUR, "elder")
+    assert books.is_due(to_micros(NOON - HOUR), "elder")
     books.enter(NOON + HOUR, NOON + 2 * HOUR, Listing())
-    assert not books.is_due(NOON - HOUR, "elder")
+    assert not books.is_due(to_micros(NOON - HOUR), "elder")
 
 
 def test_what_was_known_is_kept_for_one_more_slice() -> None:

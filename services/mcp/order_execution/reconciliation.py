@@ -23,7 +23,7 @@ from .errors import ConfigurationError
 from .exchange_reading import MARGIN, ExchangeReader, Listing
 from .gateways.base import ExchangeOrder, Gateway, ListScope, LookupScope, OrderRef
 from .journals.base import Journal
-from .journals.codec import KeptOrder
+from .journals.codec import KeptOrder, to_micros
 from .metrics import Metrics
 from .models import Discrepancy, Order, OrderState, ReconciliationReport, plain_decimal
 from .reconciliation_run import Run
@@ -183,7 +183,7 @@ class Reconciler:
         """Our orders of one slice against the exchange's list of it, and what stands in that list alone."""
         async for batch in self._journal.scan_kept(run.begin, run.end):
             for kept in batch:
-                if run.is_due(kept.created_at, kept.values["order_id"]) and not self._surely_matches(kept, run):
+                if run.is_due(kept.created, kept.values["order_id"]) and not self._surely_matches(kept, run):
                     await self._check(kept.decode(), run)
             tell(run)
         unmet = {**run.late, **run.exchange.by_id}
@@ -334,7 +334,7 @@ class Reconciler:
                 ours = None  # a second order under the same client id
         if ours is None:
             run.strangers[seen.exchange_order_id] = run.exchange.with_fills(seen)
-        elif ours.order_id not in run.in_flight and run.is_due(ours.created_at, ours.order_id):
+        elif ours.order_id not in run.in_flight and run.is_due(to_micros(ours.created_at), ours.order_id):
             await self._check(ours, run)
 
     async def _check_stranger(self, seen: ExchangeOrder, run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from .exchange_reading import Listing
 from .gateways.base import ExchangeOrder
+from .journals.codec import to_micros
 from .models import Discrepancy, Order
 
 MAX_DETAILS: Final = 1_000
@@ -47,16 +48,32 @@ class Run:
     unresolved: int = 0
     repaired: int = 0
     details: list[Discrepancy] = field(default_factory=list)
+    _micros: tuple[int, int, int, int] = field(init=False)
+    """Beginnings and ends of the period and the slice, as the journal keeps times; every order is held to them."""
+
+    def __post_init__(self) -> None:
+        self._measure()
 
     def enter(self, begin: datetime, end: datetime, exchange: Listing) -> None:
         """Go on to a slice, with what the exchange lists for it."""
         self.begin, self.end, self.exchange = begin, end, exchange
         self.known_before, self.known = self.known, set()
+        self._measure()
 
-    def is_due(self, created_at: datetime, order_id: str) -> bool:
-        """Whether an order of ours is counted here: in the slice of its creation; an older one where it is met."""
-        if self.since <= created_at < self.until:
-            return self.begin <= created_at < self.end
+    def _measure(self) -> None:
+        since, begin, end, until = map(to_micros, (self.since, self.begin, self.end, self.until))
+        self._micros = since, begin, end, until
+
+    def is_due(self, created: int, order_id: str) -> bool:
+        """Whether an order of ours is counted here: in the slice of its creation; an older one where it is met.
+
+        ``created``: in microseconds since 1970, as the journal keeps it.
+        """
+        since, begin, end, until = self._micros
+        if begin <= created < end:
+            return True
+        if since <= created < until:
+            return False
         if order_id in self.elders:
             return False
         self.elders.add(order_id)

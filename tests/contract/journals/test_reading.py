@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mcp.order_execution.journals.base import Journal
+from services.mcp.order_execution.journals.codec import to_micros
 from services.mcp.order_execution.models import EventKind, Order, OrderEvent, OrderState
 from tests.contract.journals.backends import BACKENDS, Backend, backend_on
 from tests.contract.journals.stories import accepted, at, closed, intent, then
@@ -214,5 +215,5 @@ async def test_what_was_created_in_a_period_is_counted_and_told_undecoded(backen
     kept = [item async for batch in journal.scan_kept(at(1), at(3)) for item in batch]
     scanned = [order async for batch in journal.scan(at(1), at(3)) for order in batch]
     assert [item.decode() for item in kept] == scanned
-    assert [item.created_at for item in kept] == [order.created_at for order in scanned]
+    assert [item.created for item in kept] == [to_micros(order.created_at) for order in scanned]
     assert [item.values["order_id"] for item in kept] == [order.order_id for order in scanned]

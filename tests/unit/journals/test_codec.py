@@ -174,10 +174,11 @@ def test_a_kept_order_is_decoded_only_when_asked() -> None:
     """Its values are at hand before; what is no JSON is refused at once, what is no order when it is decoded."""
     order = intent("o-1").order
     body = encode_order(order)
-    kept = KeptOrder(body)
+    kept = KeptOrder(body, 7)
     assert kept.values["order_id"] == order.order_id
     assert kept.decode() == order
+    assert kept.created == 7
     with pytest.raises(JournalError):
-        KeptOrder(b"{")
+        KeptOrder(b"{", 0)
     with pytest.raises(JournalError):
-        KeptOrder(b"[1]").decode()
+        KeptOrder(b"[1]", 0).decode()

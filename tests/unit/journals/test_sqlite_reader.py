@@ -15,8 +15,15 @@ from services.mcp.order_execution.journals import sqlite_reader as questions
 from services.mcp.order_execution.journals.codec import decode_order, encode_order, to_micros
 from services.mcp.order_execution.journals.sqlite_reader import Scan, SQLiteReader
 from services.mcp.order_execution.journals.sqlite_schema import connect_writer, create_file
-from services.mcp.order_execution.models import OrderState
+from services.mcp.order_execution.models import Order, OrderState
 from tests.contract.journals.stories import at, intent
+
+
+def whole(body: str, created: int) -> Order:
+    """The record, held to the column beside it."""
+    order = decode_order(body)
+    assert to_micros(order.created_at) == created
+    return order
 
 
 @pytest.fixture
@@ -72,7 +79,7 @@ def test_the_period_starts_at_its_start(connection: sqlite3.Connection) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 500])
 def test_pages_of_any_size_give_each_order_once(connection: sqlite3.Connection, size: int) -> None:
     """Where many share a moment, a page border between them loses and repeats none."""
-    scan = Scan(at(2), at(5), size, decode_order)
+    scan = Scan(at(2), at(5), size, whole)
     found = []
     while not scan.finished:
         page = scan.next_page(connection)
@@ -86,10 +93,10 @@ def test_pages_of_any_size_give_each_order_once(connection: sqlite3.Connection, 
 def test_borders_are_exact_to_the_microsecond(connection: sqlite3.Connection) -> None:
     """The period includes its first moment and excludes its last."""
     tick = timedelta(microseconds=1)
-    exact = Scan(at(1), at(1) + tick, 500, decode_order)
+    exact = Scan(at(1), at(1) + tick, 500, whole)
     exact.next_page(connection)
     assert len(exact.next_page(connection)) == 4
-    empty = Scan(at(1) + tick, at(2), 500, decode_order)
+    empty = Scan(at(1) + tick, at(2), 500, whole)
     empty.next_page(connection)
     assert empty.next_page(connection) == []
 

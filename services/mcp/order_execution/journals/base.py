@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..models import Order, OrderEvent
-from .codec import KeptOrder, encode_order
+from .codec import KeptOrder, encode_order, to_micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Journal(ABC):
     async def scan_kept(self, since: datetime, until: datetime) -> AsyncIterator[list[KeptOrder]]:
         """The same as ``scan``, for readers that look at few values of many orders; a backend may do it cheaper."""
         async for batch in self.scan(since, until):
-            yield [KeptOrder(encode_order(order)) for order in batch]
+            yield [KeptOrder(encode_order(order), to_micros(order.created_at)) for order in batch]
 
     async def count_created(self, since: datetime, until: datetime) -> int:
         """How many orders were created in ``since <= t < until``; a backend may know it without reading them."""

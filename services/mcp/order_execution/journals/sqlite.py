@@ -254,7 +254,7 @@ class SQLiteJournal(Journal):
 
     async def scan(self, since: datetime, until: datetime) -> AsyncIterator[list[Order]]:
         """All orders created in ``since <= t < until`` and all unsettled ones, in batches of at most 500."""
-        pages = Scan(since, until, SCAN_PAGE, decode_order)
+        pages = Scan(since, until, SCAN_PAGE, lambda body, _: decode_order(body))
         while not pages.finished:
             if batch := await self._ask(pages.next_page):
                 yield batch

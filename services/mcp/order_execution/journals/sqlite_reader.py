@@ -95,10 +95,11 @@ class Scan(Generic[T]):
     """Pages through the orders created in ``since <= t < until`` and all unsettled ones, each once.
 
     It goes by keys and holds nothing open between pages. First come the unsettled orders outside of the
-    period, then the period itself. ``read`` makes of a body what is returned.
+    period, then the period itself. ``read`` makes what is returned of a body, and of the time of the order's
+    creation in microseconds.
     """
 
-    def __init__(self, since: datetime, until: datetime, page_size: int, read: Callable[[str], T]) -> None:
+    def __init__(self, since: datetime, until: datetime, page_size: int, read: Callable[[str, int], T]) -> None:
         self._read = read
         self._since = to_micros(since)
         self._until = to_micros(until)
@@ -123,7 +124,8 @@ class Scan(Generic[T]):
             self._inside = self._end_of(rows)
         else:
             rows = []
-        return [self._read(row[2]) for row in rows]
+        read = self._read
+        return [read(body, created) for created, _, body in rows]
 
     def _end_of(self, rows: list[tuple[int, str, str]]) -> Position | None:
         return (rows[-1][0], rows[-1][1]) if len(rows) == self._size else None
