@@ -47,9 +47,8 @@ class FileLock:
         """Whether the lock is held and its name still means it; not once the file was removed or replaced."""
         if self._descriptor is None:
             return False
-        mine = os.fstat(self._descriptor)
         try:
-            named = self.path.stat()
+            mine, named = os.fstat(self._descriptor), self.path.stat()
         except OSError:
             return False
         return (mine.st_dev, mine.st_ino) == (named.st_dev, named.st_ino)

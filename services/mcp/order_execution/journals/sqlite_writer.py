@@ -208,15 +208,17 @@ class SQLiteWriter:
         """Tell those who wait how their entries fared."""
         while self._settled:
             batch = self._settled.popleft()
-            ours = self._is_ours()  # asked of the system once for a batch
+            ours: bool | None = None  # asked of the system once for a batch, and only where something was written
             for entry in batch:
                 future = entry.future
                 if future is None or future.done():
                     continue
-                if entry.error is None:
-                    future.set_result(ours)
-                else:
+                if entry.error is not None:
                     future.set_exception(entry.error)
+                    continue
+                if ours is None:
+                    ours = self._is_ours()
+                future.set_result(ours)
 
     def _open_in_thread(self) -> None:
         create_file(self._path)
