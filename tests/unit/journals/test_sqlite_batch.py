@@ -12,6 +12,7 @@ import pytest
 
 from services.mcp.order_execution.journals.sqlite_batch import (
     COLUMNS,
+    NOTHING,
     ROWS_MAX,
     ForeignEpochError,
     NotNextVersionError,
@@ -80,7 +81,7 @@ def test_any_number_of_orders_is_written_whole(connection: sqlite3.Connection, c
 
 def test_every_value_finds_its_column(connection: sqlite3.Connection) -> None:
     """Both tables, first and later versions alike; who wrote it stands beside it."""
-    first = ("o", 1, "open", 0, None, "BTC/USD", 11, 12, "body", "intent", 13, "event")
+    first = ("o", 1, "open", 0, NOTHING, "BTC/USD", 11, 12, "body", "intent", 13, "event")
     later = ("o", 2, "filled", 1, "X1", "ETH/USD", 99, 22, "body 2", "fill", 23, "event 2")
     for given in (first, later):
         write(connection, [given])
@@ -89,6 +90,7 @@ def test_every_value_finds_its_column(connection: sqlite3.Connection) -> None:
         found = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
         assert found == {
             **{name: told[name] for name in COLUMNS if name not in ("kind", "at", "event")},
+            "exchange_order_id": None if given is first else "X1",
             "created_at": 11,  # it never changes
             "owner": "me",
             "epoch": 0,
@@ -97,6 +99,18 @@ def test_every_value_finds_its_column(connection: sqlite3.Connection) -> None:
         (1, "o", 1, "intent", 13, 0, "event"),
         (2, "o", 2, "fill", 23, 0, "event 2"),
     ]
+
+
+@pytest.mark.parametrize("name", ["0", "", "NULL"])
+def test_ids_that_look_like_nothing_are_kept(connection: sqlite3.Connection, name: str) -> None:
+    """Text is never taken for what fills a statement up, or for an id that is missing."""
+    plain = row(name, 1)
+    write(connection, [(*plain[:4], name, *plain[5:]), row("b", 1), row("c", 1)])
+    found = connection.execute(
+        "SELECT order_id, exchange_order_id FROM orders WHERE order_id = ?", (name,)
+    ).fetchall()
+    assert found == [(name, name)]
+    assert len(events(connection)) == 3
 
 
 def test_an_order_that_comes_twice_is_changed_twice(connection: sqlite3.Connection) -> None:

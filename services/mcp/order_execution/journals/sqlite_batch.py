@@ -15,8 +15,11 @@ from typing import Final
 ROWS_MAX: Final = 64
 """Rows in one statement: 64 times 14 values are below the 999 that old versions of SQLite take."""
 
-Row = tuple[object, ...]
-"""The values of ``COLUMNS``."""
+Row = tuple[str | int, ...]
+"""The values of ``COLUMNS``: text and numbers; ``NOTHING`` stands for NULL, which sqlite3 hands on at several times
+the price."""
+
+NOTHING: Final = 0
 
 COLUMNS: Final = (
     *("order_id", "n", "state", "settled", "exchange_order_id", "symbol"),
@@ -26,7 +29,7 @@ COLUMNS: Final = (
 
 _NOT_NEXT: Final = "not the next version"
 _FOREIGN: Final = "another epoch"
-_APPEND: Final = "INSERT INTO appending SELECT * FROM (VALUES {rows}) WHERE column2 IS NOT NULL"
+_APPEND: Final = "INSERT INTO appending SELECT * FROM (VALUES {rows}) WHERE typeof(column2) = 'text'"
 _SETUP: Final = (
     "PRAGMA temp_store = MEMORY",  # nothing of this goes to a file
     """
@@ -45,8 +48,8 @@ _SETUP: Final = (
     CREATE TEMP TRIGGER append_first INSTEAD OF INSERT ON appending WHEN NEW.n = 1 BEGIN
         INSERT INTO orders (symbol, state, settled, exchange_order_id, updated_at, owner, epoch, body,
                             created_at, order_id, n)
-        VALUES (NEW.symbol, NEW.state, NEW.settled, NEW.exchange_order_id, NEW.updated_at, NEW.owner, NEW.epoch,
-                NEW.body, NEW.created_at, NEW.order_id, 1)
+        VALUES (NEW.symbol, NEW.state, NEW.settled, NULLIF(NEW.exchange_order_id, 0), NEW.updated_at, NEW.owner,
+                NEW.epoch, NEW.body, NEW.created_at, NEW.order_id, 1)
         ON CONFLICT (order_id) DO NOTHING;
         SELECT RAISE(ABORT, 'not the next version') WHERE changes() = 0;
         INSERT INTO order_events (order_id, n, kind, at, epoch, body)
@@ -57,7 +60,7 @@ _SETUP: Final = (
     CREATE TEMP TRIGGER append_later INSTEAD OF INSERT ON appending WHEN NEW.n <> 1 BEGIN
         UPDATE orders
         SET symbol = NEW.symbol, state = NEW.state, settled = NEW.settled,
-            exchange_order_id = NEW.exchange_order_id, updated_at = NEW.updated_at, owner = NEW.owner,
+            exchange_order_id = NULLIF(NEW.exchange_order_id, 0), updated_at = NEW.updated_at, owner = NEW.owner,
             epoch = NEW.epoch, body = NEW.body, n = n + 1
         WHERE order_id = NEW.order_id AND n = NEW.n - 1;
         SELECT RAISE(ABORT, 'not the next version') WHERE changes() = 0;
@@ -95,12 +98,12 @@ def append(connection: sqlite3.Connection, rows: Sequence[Row], owner: str, epoc
     Raises NotNextVersionError, ForeignEpochError, sqlite3.Error.
     """
     size = 1 << (len(rows) - 1).bit_length()  # powers of two, so that few different statements are ever prepared
-    values: list[object] = []
-    written_by = (owner, epoch)
+    values: list[str | int] = []
+    written_by: Row = (owner, epoch)
     for row in rows:
         values += row
         values += written_by
-    values += [None] * ((len(COLUMNS) + len(written_by)) * (size - len(rows)))
+    values += [NOTHING] * ((len(COLUMNS) + len(written_by)) * (size - len(rows)))
     try:
         connection.execute(_statement(size), values)
     except sqlite3.IntegrityError as error:
@@ -114,7 +117,7 @@ def append(connection: sqlite3.Connection, rows: Sequence[Row], owner: str, epoc
 
 @cache
 def _statement(size: int) -> str:
-    """One INSERT of so many rows; those whose ``order_id`` is NULL fill it up and are left out."""
+    """One INSERT of so many rows; those whose ``order_id`` is no text fill it up and are left out."""
     # Plain question marks: numbered ones Python 3.12.0 to 3.12.3 take for names, and warn of each.
     given = ", ".join("?" * (len(COLUMNS) + 2))
     lines = [f"({int(number == 0)}, {given})" for number in range(size)]

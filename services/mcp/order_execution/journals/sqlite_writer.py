@@ -22,7 +22,7 @@ from ..clock import Clock
 from ..errors import JournalError, LeaseLost
 from ..models import OrderEvent
 from .codec import clean_text, encode_event, encode_order, to_micros
-from .sqlite_batch import COLUMNS, ROWS_MAX, ForeignEpochError, NotNextVersionError, Row, append, prepare
+from .sqlite_batch import COLUMNS, NOTHING, ROWS_MAX, ForeignEpochError, NotNextVersionError, Row, append, prepare
 from .sqlite_schema import (
     begin_epoch,
     connect_writer,
@@ -341,7 +341,7 @@ class SQLiteWriter:
                 order.version,
                 order.state._value_,
                 int(order.is_settled),
-                None if exchange_order_id is None else clean_text(exchange_order_id),
+                NOTHING if exchange_order_id is None else clean_text(exchange_order_id),
                 clean_text(order.symbol),
                 to_micros(order.created_at),
                 at if order.updated_at is event.at else to_micros(order.updated_at),
