@@ -78,10 +78,11 @@ class Backend(ABC):
         """Within it, nothing that is appended becomes durable."""
 
     async def reached(self, journal: Journal, waiting: int) -> None:
-        """Wait until so many entries wait."""
+        """Wait until so many entries wait, and the turn of the loop that brought them is over."""
         async with asyncio.timeout(10):
             while journal.health().waiting < waiting:  # noqa: ASYNC110 - health() has no event to wait for
                 await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 async def _close(journal: Journal) -> None:

@@ -145,6 +145,22 @@ async def test_lag_includes_the_batch_that_is_being_written(probe: Probe) -> Non
     await probe.writer.settled()
 
 
+async def test_a_long_turn_of_the_loop_is_no_lag(probe: Probe) -> None:
+    """The thread is woken at its end; until then, and for what passed until then, nobody is behind."""
+    gate = probe.hold()
+    waiting = probe.writer.append_waiting(intent("o-1"))
+    probe.clock.seconds += 60  # a strategy that computes
+    assert probe.writer.lag() == 0.0
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert probe.writer.lag() == 0.0
+    probe.clock.seconds += 3
+    assert probe.writer.lag() == pytest.approx(3)
+    gate.set()
+    await waiting
+    assert probe.writer.lag() == 0.0
+
+
 async def test_rows_say_who_wrote_them(probe: Probe) -> None:
     """Owner and number of the opening stand beside every record, for whoever looks into the file."""
     await probe.writer.append_waiting(intent("o-1"))

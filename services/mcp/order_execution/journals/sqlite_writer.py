@@ -93,6 +93,8 @@ class SQLiteWriter:
         self._settled: deque[list[_Entry]] = deque()
         self._oldest: _Entry | None = None  # the first entry of the batch that the thread has in hand
         self._drain_due = False
+        self._waking = False  # the thread is to be woken at the end of this turn of the loop
+        self._woken = float("-inf")  # when that was, the last time that it had nothing in hand
         self._timer_due = False
         self._wanted = 0  # entries that somebody waits for, and how many of them the thread has taken
         self._wanted_taken = 0
@@ -113,14 +115,16 @@ class SQLiteWriter:
         return self._appended - self._written
 
     def lag(self) -> float:
-        """Seconds that the oldest unsettled entry has waited."""
+        """Seconds that the oldest unsettled entry has waited for the thread, or nearly so."""
         oldest = self._oldest
         if oldest is None:
+            if self._waking:
+                return 0.0  # however long this turn of the loop lasts, the thread has not been asked yet
             try:
                 oldest = self._incoming[0]
             except IndexError:
                 return 0.0
-        return max(0.0, self._clock.monotonic() - oldest.at)
+        return max(0.0, self._clock.monotonic() - max(oldest.at, self._woken))
 
     async def open(self) -> None:
         """Make, migrate and check the file. Raises JournalSchemaError, JournalError."""
@@ -195,8 +199,15 @@ class SQLiteWriter:
             self._drain_due = True
             # At the end of this turn of the loop: whatever else it brings shares the durable write, and the thread
             # does not wake to find the interpreter taken.
-            loop.call_soon(self._thread.submit, self._drain_wanted_in_thread)
+            self._waking = True
+            loop.call_soon(self._wake)
         return future
+
+    def _wake(self) -> None:
+        self._waking = False
+        if self._oldest is None:
+            self._woken = self._clock.monotonic()
+        self._thread.submit(self._drain_wanted_in_thread)
 
     def _write_behind(self) -> None:
         """Write what has been left behind until now; nothing to do when it found a ride."""
