@@ -58,9 +58,9 @@ def test_a_guarded_call_stays_cheap() -> None:
 def test_the_layers_around_a_call_stay_cheap() -> None:
     """Retry, limiter, breaker and time limit together, each decorator, and a told event: in plain calls."""
     unit = best(_baseline)
-    assert _dearest(stack) < 1_500 * unit
-    assert _dearest(decorators) < 500 * unit
-    assert _dearest(fan_out) < 600 * unit
+    assert _dearest(stack) < 300 * unit
+    assert _dearest(decorators) < 400 * unit
+    assert _dearest(fan_out) < 350 * unit
 
 
 def _dearest(group: Callable[[bool], list[Row]]) -> float:
@@ -81,7 +81,7 @@ def test_an_order_costs_a_bounded_multiple_of_its_durable_record(tmp_path: Path)
                 taken.append((time.process_time() - began) / 500)
             return min(taken)
 
-    assert asyncio.run(ours()) < 60 * best(lambda: _two_rows(tmp_path / "floor.db"), 3)
+    assert asyncio.run(ours()) < 40 * best(lambda: _two_rows(tmp_path / "floor.db"), 3)
 
 
 def _two_rows(path: Path) -> float:
