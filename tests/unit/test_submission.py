@@ -211,3 +211,23 @@ async def test_a_clock_that_nobody_can_compare_again_stays_wrong(w: World) -> No
     assert w.exchange.submits == []
     w.exchange.clock_error = 0.0
     assert await w.bot.execute_order(MINE) == "mine"
+
+
+@scenario({"retry": {"budget_tokens": 10}})
+async def test_a_success_earns_a_tenth_of_a_retry_once_and_silence_nothing(w: World) -> None:
+    """An outage that is answered by silence must not pay for the flood of its own resends."""
+    await w.bot.open()
+    core = w.bot._core
+    assert core is not None
+    budget = core.budget
+    for _ in range(5):
+        assert budget.try_spend()
+    await w.bot.execute_order(ORDER)
+    assert budget.tokens == pytest.approx(5.1)
+    w.exchange.script.append("lost request")
+    placing = asyncio.create_task(w.bot.execute_order(ORDER))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert budget.tokens == pytest.approx(5.1)
+    await placing  # found absent, sent again (one token), accepted (a tenth)
+    assert budget.tokens == pytest.approx(4.2)

@@ -326,7 +326,10 @@ class Resolver:
             self._withhold(order_id, error)
             return False
         current = self._registry.get(order_id)
-        return current is not None and (current.state.is_unresolved or current.state is OrderState.PENDING)
+        if current is not None and (current.state.is_unresolved or current.state is OrderState.PENDING):
+            return True
+        self.budget.success()
+        return False
 
     def _withhold(self, order_id: str, error: Exception) -> None:
         """Close an order that is provably absent and that we ourselves now refuse to send."""

@@ -224,8 +224,9 @@ async def run_with_retry(
     rng: Random,
     *,
     on_retry: OnRetry | None = None,
+    earned: Callable[[T], bool] = lambda answer: True,
 ) -> T:
-    """Run ``operation`` until it returns, and give its answer.
+    """Run ``operation`` until it returns, and give its answer; ``earned`` tells whether it is a success.
 
     The last :class:`Retryable` is raised once its category is not retryable, or the retries, the budget or
     the time until ``deadline`` (on the scale of ``monotonic``) are used up. A retry whose wait would reach
@@ -237,7 +238,8 @@ async def run_with_retry(
     except Retryable as error:
         run = _Run(operation, policy, budget, deadline, monotonic, rng, on_retry, first_error=error)
     else:
-        budget.success()
+        if earned(answer):
+            budget.success()
         return answer
     # From here on it is backoff's loop, whose first attempt is the one that was just made: nearly every operation
     # needs no second one, and the loop costs more than all else here.
@@ -245,7 +247,8 @@ async def run_with_retry(
         answer = await _engine(policy.max_retries + 1)(run)
     finally:
         run.first_error = run.last_error = None  # their tracebacks hold this run
-    budget.success()
+    if earned(answer):
+        budget.success()
     return answer
 
 

@@ -131,6 +131,7 @@ class Submission:
                 self._clock.monotonic,
                 self._rng,
                 on_retry=self._count_retry,
+                earned=_is_decided,  # what is in doubt is no success, and earns no further retries
             )
         except Retryable as error:
             self.give_up(order_id, lifecycle.NEVER_SENT, str(error))
@@ -292,7 +293,6 @@ class Submission:
         seconds = self._clock.monotonic() - started
         self.counters.acknowledged(seconds)
         self._metrics.acknowledged(seconds)
-        self.budget.success()
         now = self._clock.now()
         order = self._registry.record(lifecycle.accepted(current, now, outcome.exchange_order_id))
         if outcome.order is not None:
