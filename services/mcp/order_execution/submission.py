@@ -187,8 +187,8 @@ class Submission:
 
     async def _make_durable(self, order: Order, deadline: float) -> Order:
         """Journal the intent, or the resend, and make sure that the order is still ours to send, and wanted."""
-        if abs(self._wire.gateway.clock_error or 0.0) > MAX_CLOCK_ERROR_SECONDS:
-            await self._check_clock(deadline)
+        if self._clock_is_wrong() or not self._journal.is_ready:
+            await self._until_ready(deadline)
         current = self._registry.get(order.order_id) or order
         if not _may_be_sent(current) or self._is_unwanted(current):
             raise _OvertakenError
@@ -227,6 +227,9 @@ class Submission:
             return False  # what cancelled an earlier start does not concern this one
         return order.cancel_requested or not self._registry.is_wanted(order.order_id)
 
+    def _clock_is_wrong(self) -> bool:
+        return abs(self._wire.gateway.clock_error or 0.0) > MAX_CLOCK_ERROR_SECONDS
+
     async def _check_clock(self, deadline: float) -> None:
         """Ask a clock that is plainly wrong once more: by such a one no order is placed. Raises OrderNotSent."""
         gateway = self._wire.gateway
@@ -236,6 +239,20 @@ class Submission:
             way = "ahead of" if error > 0 else "behind"
             message = f"this machine's clock is {abs(error):.0f} s {way} the exchange's; set it right first"
             raise OrderNotSent(message, reason="clock")
+
+    async def _until_ready(self, deadline: float) -> None:
+        """Wait before there is an intent: one that waits in force could be overtaken by what comes after it."""
+        if self._clock_is_wrong():
+            await self._check_clock(deadline)
+        if self._journal.is_ready:
+            return
+        try:
+            with TimeLimit(self._limits, self._time_left(deadline)):
+                await self._journal.ready()
+        except TimeoutError:
+            raise JournalUnavailable(
+                "the journal was still being checked at the deadline, so nothing was sent"
+            ) from None
 
     def _time_left(self, deadline: float) -> float:
         """Raise OrderNotSent when it is too late: the price is stale, and the caller has gone."""

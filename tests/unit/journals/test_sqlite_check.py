@@ -6,17 +6,21 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from services.mcp.order_execution import ReliableOrderExecutor
 from services.mcp.order_execution.clock import SystemClock
-from services.mcp.order_execution.errors import JournalUnavailable
+from services.mcp.order_execution.errors import JournalUnavailable, OrderNotFound, OrderNotSent, OrderRejected
 from services.mcp.order_execution.journals import sqlite_check, sqlite_schema
 from services.mcp.order_execution.journals.sqlite import SQLiteJournal
 from services.mcp.order_execution.journals.sqlite_check import FileCheck
 from tests.contract.journals.stories import accepted, intent
+from tests.fakes import FOREVER, FakeExchange
+from tests.worlds import ORDER
 
 
 @pytest.fixture
@@ -35,11 +39,12 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened.set()
 
 
-async def crashed(path: Path) -> SQLiteJournal:
-    """A journal with one open order that its writer did not close."""
+async def crashed(path: Path, *, empty: bool = False) -> SQLiteJournal:
+    """A journal with one open order, or none, that its writer did not close."""
     journal = SQLiteJournal(path, SystemClock())
     await journal.open()
-    await journal.commit(intent("o-1"))
+    if not empty:
+        await journal.commit(intent("o-1"))
     await journal.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("UPDATE meta SET value = '0' WHERE name = 'clean_shutdown'")
@@ -126,3 +131,37 @@ async def test_a_stopped_check_says_nothing_of_the_file(tmp_path: Path, monkeypa
     check.stop()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.parametrize("way", ["deadline", "cancelled", "cancel_order"])
+async def test_an_order_that_gives_up_while_the_file_is_checked_leaves_no_gap(
+    tmp_path: Path, gate: threading.Event, way: str
+) -> None:
+    """Its intent waits for the check, and what comes after the intent must not be written before it."""
+    journal = await crashed(tmp_path / "journal.db", empty=True)
+    clock = SystemClock()
+    exchange = FakeExchange(clock, replace(FOREVER, request_expiry=0.05, settle=0.01))
+    config = {"transaction_log": {"path": None}}
+    params = {**ORDER, "client_order_id": "o-2", "deadline_seconds": 0.3 if way == "deadline" else 30}
+    async with ReliableOrderExecutor(config, gateway=exchange, journal=journal, clock=clock) as bot:
+        placing = asyncio.ensure_future(bot.execute_order(params))
+        core = bot._core
+        assert core is not None
+        await core._recovered.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not placing.done()
+        if way == "cancelled":
+            placing.cancel()
+        elif way == "cancel_order":
+            with suppress(OrderNotFound):
+                await bot.cancel_order("o-2")
+            gate.set()
+        with suppress(OrderNotSent, OrderRejected, asyncio.CancelledError):
+            await placing
+        assert exchange.placed in ([], ["o-2"])
+        gate.set()
+        assert journal.health().failure is None
+        assert await bot.execute_order({**ORDER, "client_order_id": "o-3"}) == "o-3"
+        await journal.flush()
+        assert exchange.placed.count("o-2") <= 1

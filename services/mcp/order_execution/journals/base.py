@@ -48,6 +48,17 @@ class Journal(ABC):
     async def close(self) -> None:
         """Make everything durable and release the lock; harmless when repeated."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether intents are taken at once."""
+        return True
+
+    async def ready(self) -> None:  # noqa: B027 - most backends take them at once
+        """Return once intents are taken at once. To be waited for before an intent is put in force.
+
+        What comes after an intent must not be written before it, so ``commit`` is no place to wait in.
+        """
+
     @abstractmethod
     async def commit(self, event: OrderEvent) -> None:
         """Append and return once it is durable. For an intent, a resend and a cancel request.

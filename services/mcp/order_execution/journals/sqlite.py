@@ -160,8 +160,8 @@ class SQLiteJournal(Journal):
         """
         order_id, kind = event.order.order_id, event.kind
         needs_space = kind is _INTENT or kind is _RESEND
-        if needs_space and self._checking is not None:
-            await asyncio.wait({self._checking})
+        if needs_space and not self.is_ready:
+            await self.ready()
         writer = self._sound_writer(order_id)
         if needs_space:
             self._space.require(self._path.parent, order_id)
@@ -174,6 +174,16 @@ class SQLiteJournal(Journal):
             if len(self._ours) >= _OURS_MAX:
                 self._ours.clear()  # of those that were never sent; they are asked for anew
             self._ours.add(order_id)
+
+    @property
+    def is_ready(self) -> bool:
+        """False while a large file that was not closed is being read through."""
+        return self._checking is None
+
+    async def ready(self) -> None:
+        """Return once it has been; whether it is sound, ``commit`` tells."""
+        if self._checking is not None:
+            await asyncio.wait({self._checking})
 
     def _sound_writer(self, order_id: str) -> SQLiteWriter:
         """The writer, where it may take more. Raises JournalUnavailable, JournalLagging, JournalReadOnly."""
